@@ -1,0 +1,1 @@
+"""Pure parts: numpy in, dataclass out."""

@@ -1,0 +1,127 @@
+"""Settings of a run: one frozen dataclass, read from YAML, an unknown key is an error."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import typing
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fmcib_module.core.conventions import Irregular, Mode, SeedKind
+from fmcib_module.core.errors import ConfigError
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    AUTO = "auto"  # CUDA when there is a device, else CPU
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run does; the keys of config/*.yml are exactly these fields.
+
+    Attributes:
+        weights: Registry name (`fmcib weights list`) or the path of a weights file.
+        mode: Preprocessing mode.
+        device: auto, cpu or cuda.
+        batch_size: Patches per forward pass; 0 chooses by device.
+        rois: Only ROIs whose name, number or regular expression (`re:...`, matched anywhere, case-insensitive)
+            is listed; empty takes all. Points without a name are never filtered.
+        seed_sources: Kinds of seed sources that are used.
+        irregular: refuse, or resample and flag, slices that are not one uniform grid.
+        sr: Write DICOM SR.
+        seg: Write a derived DICOM SEG for seeds that did not come from a SEG.
+        identifiers: Keep series descriptions and file paths in tables and ledger.
+    """
+
+    weights: str = "untrained"
+    mode: Mode = Mode.PUBLISHED
+    device: Device = Device.AUTO
+    batch_size: int = 0
+    rois: tuple[str, ...] = ()
+    seed_sources: tuple[SeedKind, ...] = tuple(SeedKind)
+    irregular: Irregular = Irregular.REFUSE
+    sr: bool = True
+    seg: bool = True
+    identifiers: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 0:
+            raise ConfigError(f"batch_size is {self.batch_size}", "settings", "use 0 (automatic) or a positive number")
+        for roi in self.rois:
+            if roi.startswith("re:"):
+                try:
+                    re.compile(roi[3:])
+                except re.error as error:
+                    raise ConfigError(f"{roi!r} is not a regular expression: {error}", "rois", "correct it") from error
+
+    def digest(self) -> str:
+        """SHA-256 over the fields that change what is computed or written (not device or batch size)."""
+        fields = {k: v for k, v in self.to_dict().items() if k not in {"device", "batch_size", "weights"}}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as YAML or JSON hold them."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def read_settings(path: Path, **overrides: Any) -> Settings:
+    """Read settings from a YAML mapping; `overrides` win.
+
+    Raises:
+        ConfigError: The file is absent or not YAML, a key is unknown, or a value does not fit.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = type(error).__name__
+        raise ConfigError(f"settings cannot be read: {reason}", path.name, "give a readable YAML file") from error
+    if not isinstance(loaded, dict | None):
+        raise ConfigError("settings are not a mapping", path.name, "write one `key: value` per line")
+    return settings_from_dict({**(loaded or {}), **overrides}, where=path.name)
+
+
+def settings_from_dict(values: dict[str, Any], *, where: str = "settings") -> Settings:
+    """Check and convert plain values.
+
+    Raises:
+        ConfigError: A key is unknown, or a value does not fit; the message lists what is allowed.
+    """
+    hints = typing.get_type_hints(Settings)
+    unknown = sorted(str(key) for key in values if key not in hints)
+    if unknown:
+        raise ConfigError(f"unknown key(s) {', '.join(unknown)}", where, f"known keys: {', '.join(hints)}")
+    return Settings(**{key: _convert(key, value, hints[key], where) for key, value in values.items()})
+
+
+def _convert(key: str, value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(key, item, typing.get_args(hint)[0], where) for item in items)
+    if issubclass(hint, Enum):
+        try:
+            return hint(value)
+        except ValueError as error:
+            allowed = ", ".join(str(member.value) for member in hint)
+            raise ConfigError(f"{key} is {value!r}", where, f"use one of: {allowed}") from error
+    if hint is str and isinstance(value, int | str | Path) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is not hint:
+        raise ConfigError(f"{key} is {value!r}", where, f"give a value of type {hint.__name__}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
