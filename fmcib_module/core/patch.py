@@ -1,0 +1,185 @@
+"""Volume + Seed -> Patch: the 50 x 50 x 50 cube around a lesion, sampled from only the slices under it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcib_module.core.conventions import AIR_HU, HU_RANGE, PATCH_SIZE, Mode
+from fmcib_module.core.domain import Patch, Point, Seed
+from fmcib_module.core.errors import SeedOutsideVolumeError
+from fmcib_module.core.patch_grid import Matrix, patch_grid
+from fmcib_module.core.volume import Grid, Volume
+
+HALF = PATCH_SIZE // 2
+
+SEPARABLE_TOLERANCE = 1e-9
+"""Cross terms of the index map below this many source voxels over a whole patch are rounding noise."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchPlan:
+    """Which voxels of the patch come from where; nothing has been read yet.
+
+    Attributes:
+        first, stop: Range of grid indices (x, y, z) that is sampled.
+        at: Where that range starts in the patch, (x, y, z).
+        to_source: (4, 4), grid index (x, y, z, 1) to the scan's continuous index (i, j, k, 1).
+        box_first, box_stop: Range of source voxels (i, j, k) under the patch.
+        seed_index_kji: The patch's voxel that holds the seed.
+    """
+
+    first: NDArray[np.int_]
+    stop: NDArray[np.int_]
+    at: NDArray[np.int_]
+    to_source: Matrix
+    box_first: NDArray[np.int_]
+    box_stop: NDArray[np.int_]
+    seed_index_kji: tuple[int, int, int]
+
+
+def scale_hu(voxels_hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(HU + 1024) / 3072 in float32, not clipped (Pai et al. 2024, Methods)."""
+    return (voxels_hu - np.float32(AIR_HU)) / np.float32(HU_RANGE)
+
+
+def plan_patch(grid: Grid, seed: Seed, *, mode: Mode, series_uid: str) -> PatchPlan:
+    """Find the voxels under a patch from geometry alone.
+
+    Args:
+        grid: The scan's grid.
+        seed: Lesion centre.
+        mode: How the patch is cut.
+        series_uid: For the error message.
+
+    Raises:
+        SeedOutsideVolumeError: The patch and the resampled scan have no voxel in common.
+    """
+    target = patch_grid(grid, mode)
+    centre = _truncated_index(target.to_ras_mm, seed.lps_mm)
+    size = np.array(target.size)
+    first, stop = np.maximum(centre - HALF, 0), np.minimum(centre + HALF, size)
+    if np.any(first >= stop):
+        beyond_mm = int(np.max(np.maximum(-centre, centre - size + 1)))
+        raise SeedOutsideVolumeError(
+            what=f"seed {seed.label!r} lies {beyond_mm} mm outside the CT, so its patch holds no voxel of it",
+            where=f"SeriesInstanceUID {series_uid}",
+            fix="check that the ROI was drawn on this series (same FrameOfReferenceUID)",
+        )
+    # published: a patch cut at the border is padded evenly, which moves the seed off its centre
+    at = first - (centre - HALF) if mode is Mode.CENTRED else (PATCH_SIZE - (stop - first)) // 2
+    box_first, box_stop = _source_box(target.to_source, first, stop, np.array(grid.shape[::-1]))
+    x, y, z = (int(v) for v in centre - first + at)
+    return PatchPlan(first, stop, at, target.to_source, box_first, box_stop, (z, y, x))
+
+
+def extract_patch(volume: Volume, seed: Seed, mode: Mode | str = Mode.PUBLISHED) -> Patch:
+    """Cut the network's input cube around a lesion; decodes only the slices under it.
+
+    Args:
+        volume: CT on a uniform grid of any spacing and orientation, Hounsfield units.
+        seed: Lesion centre, LPS millimetres, in the volume's frame of reference.
+        mode: `published` (default), `published-monai16` or `centred`.
+
+    Returns:
+        (50, 50, 50) float32, axes (z, y, x) towards superior, posterior, left, 1 mm, scaled by `scale_hu`; 0 outside
+        the scan. Published modes re-centre a patch that the border cuts; `centred` keeps the seed at [25, 25, 25].
+
+    Raises:
+        SeedOutsideVolumeError: The patch and the resampled scan have no voxel in common.
+
+    References:
+        Pai et al. 2024, doi:10.1038/s42256-024-00807-9; the published `SeedBasedPatchCropd` and `SpatialPadd`.
+    """
+    mode = Mode(mode)
+    plan = plan_patch(volume.grid, seed, mode=mode, series_uid=volume.series_uid)
+    (i0, j0, k0), (i1, j1, k1) = plan.box_first, plan.box_stop
+    voxels = np.zeros((PATCH_SIZE,) * 3, dtype=np.float32)
+    inside = tuple(slice(a, a + n) for a, n in zip(plan.at[::-1], (plan.stop - plan.first)[::-1], strict=True))
+    if np.all(plan.box_first < plan.box_stop):
+        box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
+        voxels[inside] = _sample(box, plan)
+    return Patch(
+        voxels=voxels,
+        seed=seed,
+        series_uid=volume.series_uid,
+        mode=mode,
+        outside_share=float(1 - np.prod(plan.stop - plan.first) / PATCH_SIZE**3),
+        seed_index_kji=plan.seed_index_kji,
+    )
+
+
+def _truncated_index(to_ras_mm: Matrix, lps_mm: Point) -> NDArray[np.int_]:
+    """Grid index of a point, each component cut towards zero as the published `int()` does (-0.6 -> 0)."""
+    x, y, z = lps_mm
+    index = np.linalg.inv(to_ras_mm) @ np.array([-x, -y, z, 1.0])
+    return np.asarray(np.trunc(index[:3]), dtype=np.int_)
+
+
+def _source_box(
+    to_source: Matrix, first: NDArray[np.int_], stop: NDArray[np.int_], source_size: NDArray[np.int_]
+) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Source voxels (i, j, k) that the two-tap stencils of a grid range touch, cut at the scan's ends."""
+    ends = np.stack([first, stop - 1])
+    corners = np.array([[ends[a, 0], ends[b, 1], ends[c, 2], 1.0] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
+    index = (corners @ to_source.T)[:, :3]
+    low = np.floor(index.min(axis=0) - SEPARABLE_TOLERANCE).astype(np.int_)
+    high = np.floor(index.max(axis=0) + SEPARABLE_TOLERANCE).astype(np.int_) + 2
+    return np.clip(low, 0, source_size), np.clip(high, 0, source_size)
+
+
+def _sample(box: NDArray[np.float32], plan: PatchPlan) -> NDArray[np.float64]:
+    """Trilinear samples of the plan's range, (z, y, x) float64; taps outside the scan weigh 0."""
+    rotation, offset = plan.to_source[:3, :3], plan.to_source[:3, 3] - plan.box_first
+    follows = np.argmax(np.abs(rotation), axis=1)
+    cross = np.abs(rotation).copy()
+    cross[range(3), follows] = 0.0
+    if len(set(follows)) == 3 and cross.max() * PATCH_SIZE < SEPARABLE_TOLERANCE:
+        return _sample_separable(box, plan, rotation, offset, follows)
+    return _sample_oblique(box, plan, rotation, offset)
+
+
+def _sample_separable(
+    box: NDArray[np.float32], plan: PatchPlan, rotation: Matrix, offset: NDArray[np.float64], follows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Each source axis follows one grid axis: three linear interpolations along k, j and i."""
+    out: NDArray[np.float64] = box.astype(np.float64)
+    for source_axis in (2, 1, 0):  # i, j, k are the box's axes 2, 1, 0
+        grid_axis = follows[source_axis]
+        steps = np.arange(plan.first[grid_axis], plan.stop[grid_axis])
+        along = rotation[source_axis, grid_axis] * steps + offset[source_axis]
+        out = _lerp(out, along, axis=2 - source_axis)
+    # axes are now (grid axis of k, of j, of i); the patch wants (z, y, x)
+    return np.transpose(out, np.argsort(-follows[::-1], kind="stable"))
+
+
+def _lerp(values: NDArray[np.float64], along: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    low = np.floor(along).astype(np.int_)
+    weight = along - low
+    n = values.shape[axis]
+    shape = [1, 1, 1]
+    shape[axis] = len(along)
+    low_weight = np.where((low >= 0) & (low < n), 1.0 - weight, 0.0).reshape(shape)
+    high_weight = np.where((low >= -1) & (low < n - 1), weight, 0.0).reshape(shape)
+    below = np.take(values, np.clip(low, 0, n - 1), axis=axis)
+    above = np.take(values, np.clip(low + 1, 0, n - 1), axis=axis)
+    return np.asarray(below * low_weight + above * high_weight)
+
+
+def _sample_oblique(
+    box: NDArray[np.float32], plan: PatchPlan, rotation: Matrix, offset: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The general case: eight taps for every voxel."""
+    steps = [np.arange(a, b, dtype=np.float64) for a, b in zip(plan.first, plan.stop, strict=True)]
+    z, y, x = np.meshgrid(*steps[::-1], indexing="ij")
+    index = np.stack([rotation[r, 0] * x + rotation[r, 1] * y + rotation[r, 2] * z + offset[r] for r in (2, 1, 0)])
+    low = np.floor(index).astype(np.int_)
+    weight = index - low
+    padded = np.pad(box, 1)  # one voxel of 0 on every side: a tap outside the scan lands there
+    limit = np.array(box.shape).reshape(3, 1, 1, 1)
+    total = np.zeros(index.shape[1:])
+    for tap in np.ndindex(2, 2, 2):
+        step = np.array(tap).reshape(3, 1, 1, 1)
+        k, j, i = np.clip(low + step, -1, limit) + 1
+        total += np.prod(np.where(step == 1, weight, 1.0 - weight), axis=0) * padded[k, j, i]
+    return total
