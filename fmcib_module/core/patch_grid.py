@@ -68,14 +68,14 @@ def patch_grid(grid: Grid, mode: Mode) -> PatchGrid:
         Pai et al. 2024, doi:10.1038/s42256-024-00807-9; MONAI 1.4.0 `data/utils.py` (compute_shape_offset,
         to_affine_nd), `transforms/spatial/functional.py` (spatial_resample, orientation), `networks/utils.py`.
     """
-    source = RAS_TO_LPS @ grid.matrix
+    source: Matrix = RAS_TO_LPS @ grid.matrix
     source_size = np.array(grid.shape[::-1])
     spacing = np.array(grid.spacing_mm)
-    out_spacing: Matrix = np.where(np.abs(spacing - PATCH_SPACING_MM) <= SPACING_TOLERANCE_MM, spacing, PATCH_SPACING_MM)
-    out = np.diag([*out_spacing, 1.0])
+    out_spacing = np.where(np.abs(spacing - PATCH_SPACING_MM) <= SPACING_TOLERANCE_MM, spacing, PATCH_SPACING_MM)
+    out: Matrix = np.diag([*out_spacing, 1.0])
     size, origin = _aligned_box(source, source_size, out_spacing)
     out[:3, 3] = origin
-    index_map: Matrix = np.linalg.solve(source, out)
+    index_map: Matrix = np.asarray(np.linalg.solve(source, out), dtype=np.float64)
     relative, absolute = SKIP_TOLERANCE
     on_grid = np.allclose(source, out, relative, absolute) or np.allclose(index_map, np.eye(4), relative, absolute)
     if on_grid and np.array_equal(size, source_size):
