@@ -1,0 +1,200 @@
+"""Tables of features: one CSV per series, and the cohort as CSV and Parquet."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from fmcib_module.adapters.atomic import PendingFile, replacing, translated_errors
+from fmcib_module.core.domain import SeriesReport
+from fmcib_module.core.errors import OutputError
+from fmcib_module.core.report import TEXT_COLUMNS, LesionRow, feature_columns, series_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+ROWS_PER_GROUP = 512
+"""Rows held in memory before they are written as one Parquet row group: 8 MB with 4,096 features."""
+
+NUMBER_CELLS = slice(4, 8)
+"""Cells of `TEXT_COLUMNS` that are numbers (coordX .. roi_number) and are not quoted."""
+
+
+def write_series_csv(report: SeriesReport, path: Path) -> None:
+    """Write the lesions of one series: UTF-8, comma, "\\n", text always in double quotes.
+
+    Every float32 is printed in the shortest form that reads back as the same float32. Labels stay exactly as they
+    are in the source object, also where a spreadsheet would take them for a formula ("=..."): import text as text.
+
+    Raises:
+        OutputError: The file cannot be written.
+        ValueError: The report has no lesions, so the number of features is unknown.
+    """
+    rows = series_rows(report)
+    if not rows:
+        msg = "a report without lesions has no table"
+        raise ValueError(msg)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(csv_header(len(rows[0].values)))
+        file.writelines(csv_line(row) for row in rows)
+
+
+def read_series_csv(path: Path) -> list[LesionRow]:
+    """Read what `write_series_csv` wrote, exactly.
+
+    Raises:
+        OutputError: The file is not one of ours, or is cut short.
+    """
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file, strict=True)
+            n_features = len(header) - len(TEXT_COLUMNS)
+            if header != [*feature_columns(n_features), *TEXT_COLUMNS]:
+                raise OutputError("columns are not those of this package", where, "run again with --force")
+            return [_parse_line(line, n_features) for line in lines]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = type(error).__name__
+        raise OutputError(f"the table cannot be read: {reason}", where, "run again with --force") from error
+
+
+class CohortWriter:
+    """Writes OUTPUT/features.csv and OUTPUT/features.parquet, series by series, in bounded memory.
+
+    A context manager: both files appear together when the block ends, and neither where it ends with an error.
+    Without any lesion nothing is written, since the number of features is then unknown.
+    """
+
+    def __init__(self, output: Path) -> None:
+        """Prepare; files are opened with the first row.
+
+        Raises:
+            OutputError: The folder cannot be made.
+        """
+        self._csv = PendingFile(output / "features.csv")
+        self._parquet = PendingFile(output / "features.parquet")
+        self._csv_file: TextIOWrapper | None = None
+        self._parquet_writer: ParquetWriter | None = None
+        self._waiting: list[LesionRow] = []
+        self._n_features = 0
+        self.n_rows = 0
+
+    def add(self, rows: Iterable[LesionRow]) -> None:
+        """Append rows, from `series_rows` or `read_series_csv`.
+
+        Raises:
+            OutputError: The files cannot be written.
+            ValueError: A row has another number of features than the first one.
+        """
+        with translated_errors(self._csv.path):
+            for row in rows:
+                if self._csv_file is None:
+                    self._open(len(row.values))
+                if len(row.values) != self._n_features:
+                    msg = f"a row has {len(row.values)} features, the first one has {self._n_features}"
+                    raise ValueError(msg)
+                assert self._csv_file is not None
+                self._csv_file.write(csv_line(row))
+                self._waiting.append(row)
+                self.n_rows += 1
+                if len(self._waiting) == ROWS_PER_GROUP:
+                    self._write_group()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with translated_errors(self._csv.path):
+                if kind is None and self._waiting:
+                    self._write_group()
+                self._close()
+            if kind is None and self.n_rows:
+                self._csv.commit()
+                self._parquet.commit()
+        finally:
+            self._csv.discard()
+            self._parquet.discard()
+
+    def _open(self, n_features: int) -> None:
+        from pyarrow.parquet import ParquetWriter  # heavy; `inspect` never writes tables
+
+        self._n_features = n_features
+        self._csv_file = self._csv.temporary.open("w", encoding="utf-8", newline="")
+        self._csv_file.write(csv_header(n_features))
+        self._parquet_writer = ParquetWriter(self._parquet.temporary, cohort_schema(n_features), compression="zstd")
+
+    def _write_group(self) -> None:
+        assert self._parquet_writer is not None
+        self._parquet_writer.write_batch(_record_batch(self._waiting, self._n_features))
+        self._waiting.clear()
+
+    def _close(self) -> None:
+        if self._csv_file is not None:
+            self._csv_file.close()
+        if self._parquet_writer is not None:
+            self._parquet_writer.close()
+
+
+def csv_header(n_features: int) -> str:
+    """The first line of a table."""
+    return ",".join([*feature_columns(n_features), *TEXT_COLUMNS]) + "\n"
+
+
+def csv_line(row: LesionRow) -> str:
+    """One lesion as a line of a table; text in quotes, so that commas, quotes and line breaks stay inside."""
+    numbers = row.values.astype("U32").tolist()  # numpy prints the shortest text that reads back as the same float32
+    cells = list(row.cells())
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
+    quoted[NUMBER_CELLS] = cells[NUMBER_CELLS]
+    return ",".join([*numbers, *quoted]) + "\n"
+
+
+def cohort_schema(n_features: int) -> "pa.Schema":
+    """Parquet schema of the cohort: the tables' columns, with the features as one list column first."""
+    import pyarrow as pa
+
+    types = dict.fromkeys(TEXT_COLUMNS, pa.string())
+    types |= {"coordX": pa.float64(), "coordY": pa.float64(), "coordZ": pa.float64(), "roi_number": pa.int64()}
+    return pa.schema([("features", pa.list_(pa.float32(), n_features)), *types.items()])
+
+
+def _record_batch(rows: Sequence[LesionRow], n_features: int) -> "pa.RecordBatch":
+    import pyarrow as pa
+
+    schema = cohort_schema(n_features)
+    values = pa.array(np.concatenate([row.values for row in rows]))
+    columns: dict[str, Sequence[object]] = dict(
+        zip(TEXT_COLUMNS, zip(*(row.cells() for row in rows), strict=True), strict=True)
+    )
+    for axis, name in enumerate(("coordX", "coordY", "coordZ")):
+        columns[name] = [row.lps_mm[axis] for row in rows]
+    columns["roi_number"] = [row.roi_number for row in rows]
+    arrays = [pa.array(columns[name], schema.field(name).type) for name in TEXT_COLUMNS]
+    return pa.record_batch([pa.FixedSizeListArray.from_arrays(values, n_features), *arrays], schema=schema)
+
+
+def _parse_line(line: list[str], n_features: int) -> LesionRow:
+    cells = dict(zip(TEXT_COLUMNS, line[n_features:], strict=True))
+    return LesionRow(
+        roi=cells["Mhub ROI"],
+        lps_mm=(float(cells["coordX"]), float(cells["coordY"]), float(cells["coordZ"])),
+        image=cells["Image"],
+        metadata=cells["MHub Metadata"],
+        roi_number=int(cells["roi_number"]) if cells["roi_number"] else None,
+        source_uid=cells["source_uid"],
+        series_uid=cells["series_uid"],
+        study_uid=cells["study_uid"],
+        mode=cells["mode"],
+        weights=cells["weights"],
+        weights_sha256=cells["weights_sha256"],
+        flags=tuple(cells["flags"].split(";")) if cells["flags"] else (),
+        values=np.array([float(number) for number in line[:n_features]], dtype=np.float32),
+    )
