@@ -37,6 +37,11 @@ class PatchPlan:
     box_stop: NDArray[np.int_]
     seed_index_kji: tuple[int, int, int]
 
+    @property
+    def outside_share(self) -> float:
+        """Share of the patch's voxels outside the scan, 0..1."""
+        return float(1 - np.prod(self.stop - self.first) / PATCH_SIZE**3)
+
 
 def scale_hu(voxels_hu: NDArray[np.float32]) -> NDArray[np.float32]:
     """(HU + 1024) / 3072 in float32, not clipped (Pai et al. 2024, Methods)."""
@@ -104,7 +109,7 @@ def extract_patch(volume: Volume, seed: Seed, mode: Mode | str = Mode.PUBLISHED)
         seed=seed,
         series_uid=volume.series_uid,
         mode=mode,
-        outside_share=float(1 - np.prod(plan.stop - plan.first) / PATCH_SIZE**3),
+        outside_share=plan.outside_share,
         seed_index_kji=plan.seed_index_kji,
     )
 

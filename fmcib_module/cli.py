@@ -1,0 +1,202 @@
+"""The command line: `fmcib run | demo | inspect | weights`; errors become exit codes here and nowhere else."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fmcib_module import __version__
+from fmcib_module.cli_display import Display, show_inspection, show_ledger, show_weights
+from fmcib_module.core.conventions import Irregular, Mode, SeedKind
+from fmcib_module.core.errors import FmcibError
+from fmcib_module.core.ledger import ExitCode, Ledger
+from fmcib_module.settings import Device, Settings, read_settings, settings_from_dict
+
+app = typer.Typer(
+    name="fmcib",
+    help="DICOM CT with RTSTRUCT, SEG or seed points in; foundation-model features per lesion out. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="List, fetch and verify weights.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+Input = Annotated[Path, typer.Argument(help="Folder with DICOM objects, images and seed files; any layout.")]
+Output = Annotated[Path, typer.Argument(help="Folder for the results.")]
+JsonLog = Annotated[bool, typer.Option("--json-log", help="One JSON object per line instead of text.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; options below win.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Name in `fmcib weights list`, or a file.", show_default=Settings().weights)
+]
+ModeOption = Annotated[Mode | None, typer.Option(help="How patches are cut.", show_default=Settings().mode.value)]
+Roi = Annotated[
+    list[str] | None, typer.Option(help="ROI name, number or re:REGEX; may be repeated. Default: all ROIs.")
+]
+SeedSource = Annotated[
+    list[SeedKind] | None, typer.Option(help="Kinds of seed sources to use; may be repeated. Default: all.")
+]
+IrregularOption = Annotated[
+    Irregular | None,
+    typer.Option(help="Gantry tilt, gaps, uneven spacing: refuse, or resample and flag.", show_default="refuse"),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        print(f"fmcib {__version__}")
+        raise typer.Exit
+
+
+@app.command("run")
+def run_command(
+    source: Input,
+    output: Output,
+    config: Config = None,
+    weights: Weights = None,
+    mode: ModeOption = None,
+    roi: Roi = None,
+    seed_source: SeedSource = None,
+    irregular: IrregularOption = None,
+    device: Annotated[Device | None, typer.Option(help="Where the network runs.", show_default="auto")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Patches per forward pass; 0 is automatic.")] = None,
+    sr: Annotated[bool | None, typer.Option("--sr/--no-sr", help="DICOM SR per series.", show_default="sr")] = None,
+    seg: Annotated[
+        bool | None, typer.Option("--seg/--no-seg", help="Derived DICOM SEG per series.", show_default="seg")
+    ] = None,
+    identifiers: Annotated[
+        bool | None, typer.Option("--identifiers", help="Keep file names in messages and tables.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier results in OUTPUT.")] = False,
+    json_log: JsonLog = False,
+) -> None:
+    """Compute features of every lesion marked in INPUT.
+
+    Exit codes: 0 every requested lesion has features; 2 wrong usage, configuration or weights, nothing was run;
+    3 some series or ROI failed, all others are written; 4 no lesion came through.
+    """
+    options = {
+        "weights": weights,
+        "mode": mode,
+        "rois": roi,
+        "seed_sources": seed_source,
+        "irregular": irregular,
+        "device": device,
+        "batch_size": batch_size,
+        "sr": sr,
+        "seg": seg,
+        "identifiers": identifiers,
+    }
+    settings = _settings(config, options)
+    raise typer.Exit(_run(source, output, settings, force=force, json_log=json_log))
+
+
+@app.command("demo")
+def demo_command(
+    output: Annotated[Path, typer.Argument(help="Folder for the example patient and its results.")] = Path(
+        "demo_output"
+    ),
+    weights: Weights = None,
+    json_log: JsonLog = False,
+) -> None:
+    """Write an example patient (a made-up chest CT with RTSTRUCT, SEG and seed points) and run it."""
+    from fmcib_module.adapters.example import write_example
+
+    settings = _settings(None, {"weights": weights})
+    source = write_example(output / "input")
+    raise typer.Exit(_run(source, output / "results", settings, force=True, json_log=json_log))
+
+
+@app.command("inspect")
+def inspect_command(
+    source: Input,
+    config: Config = None,
+    mode: ModeOption = None,
+    roi: Roi = None,
+    seed_source: SeedSource = None,
+    irregular: IrregularOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the ledger that a run would start from.")] = False,
+) -> None:
+    """Show series and ROIs in INPUT, what would run and what would not, and why; nothing is written.
+
+    The exit code is the one that `run` would return if nothing else goes wrong.
+    """
+    from fmcib_module.inspection import inspect_folder
+
+    options = {"mode": mode, "rois": roi, "seed_sources": seed_source, "irregular": irregular}
+    settings = _settings(config, options)
+    display = Display(json_log=as_json)
+    with display:
+        inspection = inspect_folder(source, settings=settings, scanned=display.progress.scanned)
+    if as_json:
+        print(json.dumps(inspection.ledger.to_dict(), indent=1))
+    else:
+        show_inspection(inspection)
+    raise typer.Exit(int(inspection.ledger.exit_code))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Show which weights there are, their licence, and whether they are on this machine."""
+    from fmcib_module.adapters.weights import is_present, list_weights
+
+    show_weights((entry, is_present(entry)) for entry in list_weights())
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    name: Annotated[str, typer.Argument(help="Name in `fmcib weights list`.")],
+    url: Annotated[str | None, typer.Option(help="Fetch from a mirror; the checksum stays the same.")] = None,
+) -> None:
+    """Download weights with progress and resume, verify them and convert them once to safetensors."""
+    from fmcib_module.adapters.weights import fetch
+
+    with Display() as display:
+        info = fetch(name, url=url, progress=display.bytes_done)
+    print(f"{info.name}: {info.n_features} features, SHA-256 {info.sha256}, licence {info.licence}")
+
+
+@weights_app.command("verify")
+def weights_verify(
+    name: Annotated[str, typer.Argument(help="Name in `fmcib weights list`, or a file.")],
+) -> None:
+    """Check that weights are whole and are the ones that the registry names."""
+    from fmcib_module.adapters.weights import verify
+
+    info = verify(name)
+    print(f"{info.name}: ok, {info.n_features} features, SHA-256 {info.sha256}")
+
+
+def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
+    given = {key: value for key, value in options.items() if value is not None}
+    return read_settings(config, **given) if config else settings_from_dict(given, where="options")
+
+
+def _run(source: Path, output: Path, settings: Settings, *, force: bool, json_log: bool) -> int:
+    from fmcib_module.pipeline import run
+
+    with Display(json_log=json_log) as display:
+        ledger: Ledger = run(source, output, settings=settings, force=force, progress=display.progress)
+    show_ledger(ledger, output, json_log=json_log)
+    return int(ledger.exit_code)
+
+
+def main() -> None:
+    """Entry point: our own errors end with exit code 2 and one clear message, never with a traceback."""
+    try:
+        app()
+    except FmcibError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(int(ExitCode.USAGE))
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The output folder of one run: what is there already, what is added, and the ledger over it."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import file_digest
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from fmcib_module.adapters.atomic import write_bytes
+from fmcib_module.adapters.tables import CohortWriter, read_series_csv
+from fmcib_module.core.domain import SeriesReport
+from fmcib_module.core.errors import OutputError
+from fmcib_module.core.ledger import LEDGER_NAME, LEDGER_SCHEMA, Ledger, ProblemEntry, SeriesEntry, Status
+from fmcib_module.core.naming import is_safe_name
+from fmcib_module.core.report import series_rows
+
+_LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
+
+FLUSH_AFTER_S = 5.0
+"""The ledger is rewritten at most this often; a killed run repeats only what came after."""
+
+
+def read_ledger(folder: Path) -> Ledger | None:
+    """The ledger of an output folder, None if there is none.
+
+    Raises:
+        OutputError: There is one that cannot be read.
+    """
+    path = folder / LEDGER_NAME
+    try:
+        raw = json.loads(path.read_bytes())
+        if raw["schema"] != LEDGER_SCHEMA:
+            raise OutputError(f"ledger has schema {raw['schema']!r}", path.name, f"this version reads {LEDGER_SCHEMA}")
+        ledger = _LEDGER.validate_python({key: raw[key] for key in ("run", "series", "problems", "ignored_files")})
+        names = [name for entry in ledger.series if entry.output for name in (entry.output, *entry.files)]
+        if unsafe := [name for name in names if not is_safe_name(name)]:
+            raise OutputError(f"ledger names {unsafe[0]!r}, which is no file of ours", path.name, _FORCE)
+        return ledger
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise OutputError(
+            f"ledger cannot be read ({type(error).__name__})", path.name, "choose another folder, or use --force"
+        ) from error
+
+
+class RunOutput:
+    """Adds series to an output folder and keeps its ledger; use as a context manager.
+
+    A folder that holds results of another configuration is refused; series whose entry, input and files are
+    unchanged are taken over instead of repeated. `force` removes the files that the earlier ledger lists, and
+    starts afresh.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, Any], *, force: bool = False) -> None:
+        """Check and prepare the folder.
+
+        Raises:
+            OutputError: It cannot be written, or holds another configuration's results.
+        """
+        self.folder = folder
+        self.ledger = Ledger(run={**run, "started": _now()})
+        self._previous = self._load_previous(force)
+        self._last_flush = 0.0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._flush()
+        except OSError as error:
+            raise _not_writable(error) from error
+        self._cohort = CohortWriter(folder)
+
+    def __enter__(self) -> Self:
+        self._cohort.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cohort.__exit__(kind, error, trace)
+        self.ledger = replace(self.ledger, complete=error is None, run={**self.ledger.run, "finished": _now()})
+        self._flush()
+
+    def taken_over(self, output_name: str, input_sha256: str) -> SeriesEntry | None:
+        """The earlier entry of a series that need not be repeated, None if it must be."""
+        entry = self._previous.get(output_name)
+        if entry is None or entry.input_sha256 != input_sha256 or entry.status not in (Status.OK, Status.FLAGGED):
+            return None
+        return entry if all(self._holds(entry, name) for name in entry.files) else None
+
+    def add(self, entry: SeriesEntry, report: SeriesReport | None = None) -> None:
+        """Put a series on the ledger and its lesions into the cohort tables.
+
+        Without a report, the lesions are read back from the series' own table.
+        """
+        if report is not None:
+            self._cohort.add(series_rows(report))
+        elif entry.files:
+            self._cohort.add(read_series_csv(self.folder / entry.output / "features.csv"))
+        self.ledger = replace(self.ledger, series=(*self.ledger.series, entry))
+        if time.monotonic() - self._last_flush > FLUSH_AFTER_S:
+            self._flush()
+
+    def add_problems(self, problems: tuple[ProblemEntry, ...], ignored_files: int) -> None:
+        """Put files that cannot be used on the ledger."""
+        self.ledger = replace(self.ledger, problems=problems, ignored_files=ignored_files)
+
+    def time(self, step: str, seconds: float) -> None:
+        """Note how long a step of the whole run took."""
+        self._describe(timings_s={**self.ledger.run["timings_s"], step: round(seconds, 4)})
+
+    def describe_encoder(self, encoder: Mapping[str, Any]) -> None:
+        """Note what computed the features."""
+        self._describe(encoder=dict(encoder))
+
+    def _describe(self, **more: Any) -> None:
+        self.ledger = replace(self.ledger, run={**self.ledger.run, **more})
+
+    def _flush(self) -> None:
+        write_bytes(self.folder / LEDGER_NAME, json.dumps(self.ledger.to_dict(), indent=1).encode())
+        self._last_flush = time.monotonic()
+
+    def _holds(self, entry: SeriesEntry, name: str) -> bool:
+        try:
+            return sha256_of(self.folder / entry.output / name) == entry.files[name]
+        except OSError:
+            return False
+
+    def _load_previous(self, force: bool) -> dict[str, SeriesEntry]:
+        if not self.folder.exists():
+            return {}
+        if not self.folder.is_dir() or not os.access(self.folder, os.W_OK | os.X_OK):
+            raise OutputError("OUTPUT is not a folder that can be written", self.folder.name, "choose another one")
+        try:
+            previous = read_ledger(self.folder)
+        except OutputError:
+            if not force:
+                raise
+            return {}
+        if previous is None:
+            if (self.folder / "features.parquet").exists() and not force:
+                raise OutputError("OUTPUT holds results without a ledger", self.folder.name, _FORCE)
+            return {}
+        if force:
+            self._remove(previous)
+            return {}
+        keys = ("settings_sha256", "weights_sha256", "version")
+        if changed := [key for key in keys if previous.run.get(key) != self.ledger.run.get(key)]:
+            what = f"OUTPUT holds results of another configuration (different: {', '.join(changed)})"
+            raise OutputError(what, self.folder.name, _FORCE)
+        return {entry.output: entry for entry in previous.series if entry.output}
+
+    def _remove(self, previous: Ledger) -> None:
+        """Delete the files that an earlier ledger lists, and only those."""
+        for entry in previous.series:
+            inside = self.folder / entry.output
+            for name in entry.files:
+                (inside / name).unlink(missing_ok=True)
+            if entry.output and inside.is_dir() and not any(inside.iterdir()):
+                inside.rmdir()
+        for name in ("features.csv", "features.parquet"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+_FORCE = "choose another folder, or use --force to replace them"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _not_writable(error: OSError) -> OutputError:
+    return OutputError(f"OUTPUT cannot be written: {error.strerror}", "OUTPUT", "choose a folder that can be written")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,188 @@
+"""The chain in one process: Study -> Series -> Seed -> Patch -> Features -> Report, streamed over series."""
+
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcib_module import __version__, steps
+from fmcib_module.adapters import weights as registry
+from fmcib_module.adapters.dicom_import import scan_folder
+from fmcib_module.core.domain import Patch, Provenance, Scan, Series
+from fmcib_module.core.errors import ConfigError
+from fmcib_module.core.ledger import Ledger, ProblemEntry, SeriesEntry
+from fmcib_module.output import RunOutput
+from fmcib_module.progress import Progress
+from fmcib_module.settings import Settings, settings_from_dict
+from fmcib_module.work import SeriesWork, digest_input
+
+if TYPE_CHECKING:
+    from fmcib_module.adapters.runner import Encoder
+
+Encode = Callable[[list[Patch]], NDArray[np.float32]]
+
+
+def run(
+    source: str | Path,
+    output: str | Path,
+    *,
+    settings: Settings | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> Ledger:
+    """Run the chain on a folder.
+
+    Args:
+        source: Folder with DICOM objects, image files and seed files, in any order and depth; never modified.
+        output: Folder for the results, see docs/outputs.md.
+        settings: Defaults if None.
+        force: Replace results of another configuration.
+        progress: Callbacks for a progress display.
+        overrides: Fields of `Settings`, as in `run(..., weights="fmcib", mode="centred")`.
+
+    Returns:
+        The ledger; its `exit_code` is what the command line returns.
+
+    Raises:
+        ConfigError: Settings do not fit, or source and output are the same folder; nothing was run.
+        InputError: The source does not exist.
+        WeightsError: The weights are absent, damaged or do not fit the network; nothing was run.
+        OutputError: The output cannot be written, or holds another configuration's results.
+    """
+    settings = settings_from_dict({**(settings or Settings()).to_dict(), **overrides})
+    source, output, progress = Path(source), Path(output), progress or Progress()
+    if source.resolve() == output.resolve():
+        raise ConfigError("INPUT and OUTPUT are the same folder", output.name, "write to another folder")
+    weights = registry.verify(settings.weights)
+    provenance = Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
+    started = time.perf_counter()
+    scan = scan_folder(source, exclude=output, progress=progress.scanned)
+    scanned_s = time.perf_counter() - started
+    with RunOutput(output, describe_run(settings, provenance), force=force) as out:
+        out.add_problems(tuple(map(ProblemEntry.of, scan.problems)), scan.ignored_files)
+        out.time("scan", scanned_s)
+        encode = LazyEncoder(settings, out)
+        for work in encode_stream(encode, _prepare(scan, settings, out, progress)):
+            entry, report = steps.write(work, output, settings=settings, provenance=provenance)
+            out.add(entry, report)
+            progress.series(entry)
+    return out.ledger
+
+
+def _prepare(
+    scan: Scan, settings: Settings, out: RunOutput, progress: Progress
+) -> Iterator[tuple[SeriesWork, Iterator[tuple[int, Patch]]]]:
+    """Each series that needs work, with its patches to come; others go to the ledger at once."""
+    candidates: list[Series] = []
+    for series in (series for study in scan.studies for series in study.series):
+        if reason := steps.why_skipped(series, settings):
+            out.add(SeriesEntry.skipped(series, reason))
+        else:
+            candidates.append(series)
+    progress.planned(len(candidates))
+    for series in candidates:
+        if entry := out.taken_over(series.output_name, digest_input(series)):
+            out.add(entry)
+            progress.series(entry)
+        else:
+            work = steps.find(series, settings)
+            yield work, steps.cut(work, settings)
+
+
+def encode_stream(
+    encode: "LazyEncoder", jobs: Iterable[tuple[SeriesWork, Iterator[tuple[int, Patch]]]]
+) -> Iterator[SeriesWork]:
+    """Fill batches across lesions, series and patients; hand each series on when its last lesion is done.
+
+    Series come out in the order they went in; at most one batch of patches is in memory.
+    """
+    waiting: deque[tuple[SeriesWork, list[int]]] = deque()
+    batch: list[tuple[SeriesWork, int, Patch]] = []
+
+    def flush() -> None:
+        started = time.perf_counter()
+        features = encode([patch for _, _, patch in batch])
+        each_s = (time.perf_counter() - started) / len(batch)
+        for (work, place, _), values in zip(batch, features, strict=True):
+            steps.keep(work, place, values)
+            work.spend("encode", each_s)
+        batch.clear()
+
+    for work, patches in jobs:
+        expected: list[int] = []
+        for place, patch in patches:
+            expected.append(place)
+            batch.append((work, place, patch))
+            if len(batch) == encode.batch_size:
+                flush()
+        waiting.append((work, expected))
+        in_batch = {id(pending) for pending, _, _ in batch}
+        while waiting and id(waiting[0][0]) not in in_batch:
+            yield waiting.popleft()[0]
+    if batch:
+        flush()
+    yield from (work for work, _ in waiting)
+
+
+class LazyEncoder:
+    """The encoder, loaded once and only if there is a patch to encode."""
+
+    def __init__(self, settings: Settings, out: RunOutput | None = None) -> None:
+        """Remember what to load."""
+        self._settings = settings
+        self._out = out
+        self._encoder: Encoder | None = None
+
+    @property
+    def encoder(self) -> "Encoder":
+        """Load on first use."""
+        if self._encoder is None:
+            from fmcib_module.adapters.runner import load_encoder  # torch: seconds, not needed to inspect or resume
+
+            started = time.perf_counter()
+            self._encoder = load_encoder(self._settings.weights, device=self._settings.device)
+            if self._out is not None:
+                self._out.time("load_encoder", time.perf_counter() - started)
+                self._out.describe_encoder(self._encoder.describe())
+        return self._encoder
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per forward pass."""
+        return self._settings.batch_size or self.encoder.batch_size
+
+    def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
+        """(n, n_features) float32."""
+        return self.encoder.encode(patches, batch_size=self.batch_size)
+
+
+def describe_run(settings: Settings, provenance: Provenance) -> dict[str, Any]:
+    """What made the results, for the ledger."""
+    return {
+        "version": __version__,
+        "settings": settings.to_dict(),
+        "settings_sha256": settings.digest(),
+        "weights": provenance.weights,
+        "weights_sha256": provenance.weights_sha256,
+        "weights_note": provenance.weights_note,
+        "mode": provenance.mode.value,
+        "versions": {"python": platform.python_version(), **_versions("numpy", "pydicom", "highdicom", "torch")},
+        "timings_s": {},
+    }
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found

@@ -1,0 +1,132 @@
+"""The steps of the chain, one function each: find seeds, cut patches, keep features, write results.
+
+`pipeline.run` streams series through them in one process; the mhubio modules run them one after another by file.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcib_module.adapters import seed_finder, volume_reader
+from fmcib_module.core.conventions import Flag, SeedKind
+from fmcib_module.core.domain import Lesion, Patch, Provenance, Seed, Series, SeriesReport
+from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
+from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage, Status, finish_entry
+from fmcib_module.core.patch import extract_patch
+from fmcib_module.settings import Settings
+from fmcib_module.work import SeriesWork, digest_input
+
+
+def why_skipped(series: Series, settings: Settings) -> Reason | None:
+    """Why nobody asks features from this series, or None if somebody does."""
+    where = f"SeriesInstanceUID {series.uid}"
+    if series.skip_reason:
+        return Reason("Skipped", series.skip_reason, where, "nothing to do")
+    if not any(source.kind in settings.seed_sources for source in series.roi_sources):
+        kinds = ", ".join(settings.seed_sources)
+        fix = f"add what marks its lesions ({kinds}) to INPUT if it has any"
+        return Reason("Skipped", "no seed source belongs to this series", where, fix)
+    return None
+
+
+def find(series: Series, settings: Settings) -> SeriesWork:
+    """Series -> seeds, from all of its RTSTRUCT, SEG, seed tables and masks."""
+    started = time.perf_counter()
+    work = SeriesWork(series=series, input_sha256=digest_input(series), flags=series.flags)
+    seeds, failures = seed_finder.find_rois(series, rois=settings.rois, kinds=settings.seed_sources)
+    work.seeds = list(seeds)
+    for failure in failures:
+        work.fail(failure, Stage.FIND)
+    work.spend("find", time.perf_counter() - started)
+    return work
+
+
+def cut(work: SeriesWork, settings: Settings) -> Iterator[tuple[int, Patch]]:
+    """Seeds -> patches, one at a time, each with its place in `work.seeds`; failures go to the work."""
+    started = time.perf_counter()
+    try:
+        volume = work.volume = volume_reader.read_volume(work.series, irregular=settings.irregular)
+    except InputError as error:
+        for seed in work.seeds:
+            work.fail_seed(seed, error, Stage.EXTRACT)
+        work.spend("extract", time.perf_counter() - started)
+        return
+    work.flags = tuple(dict.fromkeys((*work.flags, *volume.flags)))
+    for place, seed in enumerate(work.seeds):
+        try:
+            patch = extract_patch(volume, seed, settings.mode)
+        except InputError as error:
+            work.fail_seed(seed, error, Stage.EXTRACT)
+            continue
+        border = (Flag.NEAR_BORDER,) if patch.outside_share > 0 else ()
+        work.seeds[place] = replace(seed, flags=tuple(dict.fromkeys((*seed.flags, *border, *work.flags))))
+        work.spend("extract", time.perf_counter() - started)
+        yield place, patch
+        started = time.perf_counter()
+
+
+def keep(work: SeriesWork, place: int, values: NDArray[np.float32]) -> None:
+    """Features -> work; values that are not finite are a failure, not a result."""
+    if np.isfinite(values).all():
+        work.values[place] = values
+        return
+    error = InputError(
+        "the network returned values that are not finite",
+        f"SeriesInstanceUID {work.series.uid}, ROI {work.seeds[place].label!r}",
+        "check the scan for voxels far outside the Hounsfield range, and the weights with `fmcib weights verify`",
+    )
+    work.fail_seed(work.seeds[place], error, Stage.ENCODE)
+
+
+def write(
+    work: SeriesWork, output: Path, *, settings: Settings, provenance: Provenance
+) -> tuple[SeriesEntry, SeriesReport]:
+    """Work -> files under OUTPUT/<series>, and the series' entry for the ledger.
+
+    The table is written first; if an object that goes with it cannot be made, the entry says so and the rest stays.
+    """
+    from fmcib_module import series_writer  # highdicom is only needed where something is written
+
+    started = time.perf_counter()
+    report = make_report(work, provenance)
+    written = series_writer.write_series(report, work, output, settings)
+    work.spend("write", time.perf_counter() - started)
+    entry = SeriesEntry(
+        series_uid=work.series.uid,
+        study_uid=work.series.study_uid,
+        modality=work.series.modality,
+        status=Status.FAILED if written.error or not report.lesions else Status.OK,
+        stage=Stage.WRITE if written.error else Stage.DONE,
+        reason=Reason.of(written.error or _nothing_left(work)) if written.error or not report.lesions else None,
+        flags=work.flags,
+        rois=(*(RoiEntry.done(lesion.seed) for lesion in report.lesions), *work.failed),
+        output=work.series.output_name if written.files else "",
+        input_sha256=work.input_sha256,
+        files=written.files,
+        timings_s=work.timings_s,
+        notes=written.notes,
+    )
+    return finish_entry(entry), report
+
+
+def make_report(work: SeriesWork, provenance: Provenance) -> SeriesReport:
+    """The lesions that have features, in the order of their seeds."""
+    lesions = tuple(Lesion(work.seeds[place], values) for place, values in sorted(work.values.items()))
+    return SeriesReport(work.series, lesions, provenance)
+
+
+def needs_derived_seg(seed: Seed) -> bool:
+    """Whether the SR refers to a SEG of ours: the seed's source is not itself a DICOM SEG."""
+    return seed.kind is not SeedKind.SEG
+
+
+def _nothing_left(work: SeriesWork) -> FmcibError:
+    return SeedNotFoundError(
+        f"none of {len(work.failed)} ROI(s) gave features",
+        f"SeriesInstanceUID {work.series.uid}",
+        "see the reason of each ROI below it",
+    )

@@ -1,0 +1,122 @@
+"""One series on its way down the chain, and how it is handed from step to step by file."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from fmcib_module.core import errors
+from fmcib_module.core.conventions import Flag, SeedKind
+from fmcib_module.core.domain import RoiFailure, Seed, Series
+from fmcib_module.core.errors import FmcibError
+from fmcib_module.core.ledger import Reason, RoiEntry, Stage
+from fmcib_module.core.volume import Volume
+
+
+@dataclass(slots=True)
+class SeriesWork:
+    """What is known of one series so far; each step adds its part.
+
+    Attributes:
+        series: From the importer.
+        input_sha256: Digest of what the result depends on, see `digest_input`.
+        seeds: From the centroid finder; the patch extractor adds flags.
+        failed: ROIs that dropped out, with the step where they did.
+        values: Seed's place in `seeds` -> (n_features,) float32, from the encoder.
+        flags: What concerns the whole series (resampled, split).
+        timings_s: Step -> seconds.
+        volume: The opened scan; not handed over by file.
+    """
+
+    series: Series
+    input_sha256: str
+    seeds: list[Seed] = field(default_factory=list)
+    failed: list[RoiEntry] = field(default_factory=list)
+    values: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    flags: tuple[Flag, ...] = ()
+    timings_s: dict[str, float] = field(default_factory=dict)
+    volume: Volume | None = None
+
+    def fail(self, failure: RoiFailure, stage: Stage) -> None:
+        """Note an ROI that gives no features."""
+        self.failed.append(RoiEntry.failed(failure, stage))
+
+    def fail_seed(self, seed: Seed, error: FmcibError, stage: Stage) -> None:
+        """Note a seed that gives no features."""
+        self.fail(RoiFailure(seed.label, seed.roi_number, seed.source_uid, seed.kind, error), stage)
+
+    def spend(self, step: str, seconds: float) -> None:
+        """Add to a step's time."""
+        self.timings_s[step] = round(self.timings_s.get(step, 0.0) + seconds, 4)
+
+
+def digest_input(series: Series) -> str:
+    """SHA-256 over what the features of a series depend on.
+
+    DICOM objects count by their UIDs, which change when their content does (PS3.5 section 9); other files by
+    their bytes.
+    """
+    digest = hashlib.sha256(series.uid.encode())
+    for instance in series.instances:
+        digest.update(f"|{instance.sop_instance_uid}#{instance.frame}".encode())
+    if series.image_path is not None:
+        digest.update(_file_digest(series.image_path))
+    for source in sorted(series.roi_sources, key=lambda source: (source.kind, source.uid)):
+        digest.update(f"|{source.kind}:{source.uid}".encode())
+        if source.kind in (SeedKind.POINT, SeedKind.MASK):
+            digest.update(_file_digest(source.path))
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b"unreadable"  # the step that reads the file says so
+
+
+@dataclass(frozen=True, slots=True)
+class _Handoff:
+    """The part of `SeriesWork` that a file holds; values travel as arrays beside it."""
+
+    series: Series
+    input_sha256: str
+    seeds: tuple[Seed, ...]
+    failed: tuple[RoiEntry, ...]
+    flags: tuple[Flag, ...]
+    timings_s: dict[str, float]
+
+
+_HANDOFF: TypeAdapter[_Handoff] = TypeAdapter(_Handoff)
+
+
+def save_work(work: SeriesWork, path: Path) -> None:
+    """Write the JSON form of a series' work."""
+    handoff = _Handoff(
+        work.series, work.input_sha256, tuple(work.seeds), tuple(work.failed), work.flags, work.timings_s
+    )
+    path.write_bytes(_HANDOFF.dump_json(handoff, indent=1))
+
+
+def load_work(path: Path) -> SeriesWork:
+    """Read what `save_work` wrote."""
+    handoff = _HANDOFF.validate_json(path.read_bytes())
+    return SeriesWork(
+        series=handoff.series,
+        input_sha256=handoff.input_sha256,
+        seeds=list(handoff.seeds),
+        failed=list(handoff.failed),
+        flags=handoff.flags,
+        timings_s=handoff.timings_s,
+    )
+
+
+def error_from(reason: Reason) -> FmcibError:
+    """The error that a ledger's reason was made from."""
+    kind: Any = getattr(errors, reason.error, FmcibError)
+    return kind(reason.what, reason.where, reason.fix)  # type: ignore[no-any-return]
