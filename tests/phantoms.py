@@ -147,11 +147,11 @@ def write_study(
     pairs: list[Rescale] = [(p[0], p[1]) for p in np.broadcast_to(np.asarray(rescale, float), (shape_kji[0], 2))]
     centres = {lesion.name: _nearest_voxel_lps(grid, lesion.centre_lps) for lesion in lesions}
     masks = {lesion.name: _mask(lesion, centres[lesion.name], grid) for lesion in lesions}
-    voxels = np.random.default_rng(seed).integers(20, 60, shape_kji).astype(np.float32)
+    voxels = np.random.default_rng(seed).integers(20, 60, shape_kji, dtype=np.int16).astype(np.float32)
     for lesion in lesions:
         voxels[masks[lesion.name]] = lesion.hu
-    slope, intercept = np.asarray(pairs).T[:, :, None, None]
-    voxels = (np.rint((voxels - intercept) / slope) * slope + intercept).astype(np.float32)
+    for slice_hu, (slope, intercept) in zip(voxels, pairs, strict=True):
+        slice_hu[:] = np.rint((slice_hu - intercept) / slope) * slope + intercept  # what the file can hold
 
     ct = ct_datasets(voxels, grid, tags, rescale=pairs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,13 +214,13 @@ def _nearest_voxel_lps(grid: Grid, lps: Point) -> Point:
 
 
 def _mask(lesion: Lesion, centre: Point, grid: Grid) -> NDArray[np.bool_]:
-    k, j, i = np.indices(grid.shape)
+    k, j, i = np.ogrid[tuple(slice(n) for n in grid.shape)]
     centre_ijk = np.rint(np.linalg.solve(grid.matrix, [*centre, 1.0])[:3])
     dx, dy, dz = ((n - c) * s for n, c, s in zip((i, j, k), centre_ijk, grid.spacing_mm, strict=True))
     if lesion.box_mm is None:
         return np.asarray(dx**2 + dy**2 + dz**2 <= lesion.radius_mm**2)
-    inside = [np.abs(d) <= size / 2 for d, size in zip((dx, dy, dz), lesion.box_mm, strict=True)]
-    return np.asarray(np.logical_and.reduce(inside), bool)
+    i_inside, j_inside, k_inside = (np.abs(d) <= size / 2 for d, size in zip((dx, dy, dz), lesion.box_mm, strict=True))
+    return np.asarray(i_inside & j_inside & k_inside)
 
 
 def _contours(lesion: Lesion, centre: Point, grid: Grid) -> RoiContours:

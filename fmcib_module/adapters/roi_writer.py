@@ -154,11 +154,20 @@ def seg_dataset(
         content_label="PHANTOM",
     )
     seg.SeriesDescription = f"SEG {kind}"
-    for keyword in ("ContentDate", "InstanceCreationDate"):  # highdicom stamps the clock; a phantom has one date
-        setattr(seg, keyword, tags.date)
-    for keyword in ("ContentTime", "InstanceCreationTime"):
-        setattr(seg, keyword, tags.time)
+    _make_reproducible(seg, tags)
     return seg
+
+
+def _make_reproducible(seg: Dataset, tags: StudyTags) -> None:
+    """Replace what highdicom takes from the clock and from random numbers: equal input gives equal objects."""
+    seg.ContentDate = seg.InstanceCreationDate = tags.date
+    seg.ContentTime = seg.InstanceCreationTime = tags.time
+    for equipment in seg.ContributingEquipmentSequence:
+        if "ContributionDateTime" in equipment:
+            equipment.ContributionDateTime = tags.date + tags.time
+    organization = uid_from(seg.SOPInstanceUID, "dimensions")
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
 
 
 def _contour(points_lps: NDArray[np.float64], ct: Sequence[Dataset]) -> Dataset:

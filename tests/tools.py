@@ -1,0 +1,15 @@
+"""Outside programs that tests check our DICOM with: absent ones skip a test, except in CI, where they are an error."""
+
+import os
+import shutil
+
+import pytest
+
+
+def needs_tool(name: str) -> pytest.MarkDecorator:
+    """Skip a test with a reason where program `name` is not installed; under CI=true run it, so that it fails."""
+    absent = shutil.which(name) is None and os.environ.get("CI") != "true"
+    return pytest.mark.skipif(absent, reason=f"{name} is not installed (apt install dcmtk dicom3tools)")
+
+
+needs_dciodvfy = needs_tool("dciodvfy")
