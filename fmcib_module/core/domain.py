@@ -28,6 +28,7 @@ class Instance:
         shape: (rows, columns).
         instance_number: InstanceNumber, 0 where absent.
         acquisition_number: AcquisitionNumber, None where absent.
+        slice_thickness_mm: SliceThickness, None where absent; only a series of one slice needs it.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Instance:
     shape: tuple[int, int]
     instance_number: int = 0
     acquisition_number: int | None = None
+    slice_thickness_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Series:
         study_uid: StudyInstanceUID; empty for an image file.
         modality: DICOM Modality ("CT" for an image file).
         frame_of_reference_uid: Empty where unknown.
-        instances: Slices sorted by position along the normal; empty for an image file or a skipped series.
+        instances: Slices sorted by position along the normal; empty for an image file and for what has no geometry.
+            A skipped CT (a perfusion map) keeps them, so that it can be read when it is asked for by name.
         image_path: NIfTI, NRRD or MHA file; None for DICOM.
         roi_sources: RTSTRUCT, SEG, seed tables and masks that belong to this series.
         flags: What the importer noticed.
