@@ -71,8 +71,6 @@ def _shared_groups(first: Dataset) -> Dataset:
         PixelMeasuresSequence=[dataset_of(PixelSpacing=first.PixelSpacing, SliceThickness=first.SliceThickness)],
         PlaneOrientationSequence=[dataset_of(ImageOrientationPatient=first.ImageOrientationPatient)],
         IrradiationEventIdentificationSequence=[dataset_of(IrradiationEventUID=uid_from(first.SOPInstanceUID, "ray"))],
-            dataset_of(IrradiationEventUID=uid_from(first.SOPInstanceUID, "event"))
-        ],
         FrameAnatomySequence=[dataset_of(FrameLaterality="U", AnatomicRegionSequence=[anatomy])],
         CTImageFrameTypeSequence=[
             dataset_of(
