@@ -22,7 +22,7 @@ LESIONS_PER_SR: Final = 8
 
 
 class Concept(NamedTuple):
-    """A coded concept: CodeValue (at most 16 characters), CodingSchemeDesignator, CodeMeaning (at most 64)."""
+    """A coded concept: value (LongCodeValue above 16 characters), CodingSchemeDesignator, CodeMeaning (64 at most)."""
 
     value: str
     scheme: str
@@ -32,14 +32,14 @@ class Concept(NamedTuple):
 LESION: Final = Concept("52988006", "SCT", "Lesion")
 """Finding of a seed whose source does not say what it is (SNOMED CT, as in CID 6054)."""
 
-MORPHOLOGIC_ABNORMALITY: Final = Concept("49755003", "SCT", "Morphologically Altered Structure")
+MORPHOLOGIC_ABNORMALITY: Final = Concept("49755003", "SCT", "Morphologically Abnormal Structure")
 """Category of LESION (CID 7150, Segmentation Property Categories)."""
 
 CENTER: Final = Concept("111010", "DCM", "Center")
 """Name of the item that holds the seed's position (PS3.16 annex D)."""
 
-IMAGING_PROCEDURE: Final = Concept("363679005", "SCT", "Imaging procedure")
-"""Procedure Reported of TID 1500 (CID 100 lists regions we do not know, so the general code)."""
+CT_PROCEDURE: Final = Concept("25045-6", "LN", "CT unspecified body region")
+"""Procedure Reported of TID 1500 (CID 100, Quantitative Diagnostic Imaging Procedures)."""
 
 NO_UNITS: Final = Concept("1", "UCUM", "no units")
 """Unit of every feature (PS3.16 CID 82)."""
@@ -51,21 +51,6 @@ SOURCE_FILE: Final = Concept("SOURCE_FILE", PRIVATE_SCHEME, "File that the seed 
 ROI_NUMBER: Final = Concept("ROI_NUMBER", PRIVATE_SCHEME, "ROI number or segment number in the source")
 ROI_NAME: Final = Concept("ROI_NAME", PRIVATE_SCHEME, "ROI name or segment label in the source")
 WEIGHTS_NOTE: Final = Concept("WEIGHTS_NOTE", PRIVATE_SCHEME, "Note on the weights")
-
-FLAG_CONCEPTS: Final[dict[Flag, Concept]] = {
-    Flag.LARGER_THAN_PATCH: Concept("FLAG_LARGER", PRIVATE_SCHEME, "ROI is larger than the patch"),
-    Flag.OUTSIDE_MASK: Concept("FLAG_OUTSIDE", PRIVATE_SCHEME, "Centroid lies outside the ROI"),
-    Flag.NEAR_BORDER: Concept("FLAG_BORDER", PRIVATE_SCHEME, "Patch reaches beyond the scan"),
-    Flag.OTHER_FRAME_OF_REFERENCE: Concept("FLAG_FRAME", PRIVATE_SCHEME, "ROI names another frame of reference"),
-    Flag.UNRESOLVED_REFERENCES: Concept("FLAG_REFS", PRIVATE_SCHEME, "ROI references images that are not present"),
-    Flag.NOT_ALL_CLOSED_PLANAR: Concept("FLAG_CONTOURS", PRIVATE_SCHEME, "Some contours are not closed and planar"),
-    Flag.GANTRY_TILT_RESAMPLED: Concept("FLAG_TILT", PRIVATE_SCHEME, "Tilted slices were resampled"),
-    Flag.SPACING_RESAMPLED: Concept("FLAG_SPACING", PRIVATE_SCHEME, "Unevenly spaced slices were resampled"),
-    Flag.ACQUISITION_SPLIT: Concept("FLAG_ACQ", PRIVATE_SCHEME, "Series was split by acquisition"),
-    Flag.DUPLICATE_SLICES: Concept("FLAG_DUPLICATES", PRIVATE_SCHEME, "Duplicate slices were dropped"),
-    Flag.LOSSY_COMPRESSION: Concept("FLAG_LOSSY", PRIVATE_SCHEME, "Images were compressed with loss"),
-}
-"""One code per flag, so that a flag can be searched for in reports."""
 
 
 def feature_concept(index: int) -> Concept:
@@ -80,6 +65,11 @@ def feature_concept(index: int) -> Concept:
         msg = f"feature index {index} is not in 0..{MAX_FEATURES - 1}"
         raise ValueError(msg)
     return Concept(f"FEAT{index:04d}", PRIVATE_SCHEME, f"Deep feature {index:04d}")
+
+
+def flag_concept(flag: Flag) -> Concept:
+    """Code of a flag: the word that stands in the ledger and in the tables, so that it can be searched for."""
+    return Concept(flag.value, PRIVATE_SCHEME, flag.value.replace("_", " ").capitalize())
 
 
 def deterministic_uid(*parts: str) -> str:

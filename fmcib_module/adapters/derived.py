@@ -1,0 +1,136 @@
+"""What our DICOM objects take over from their source: patient, study, de-identification and references."""
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.valuerep import VR
+
+from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.domain import Provenance, RoiSource, Series
+from fmcib_module.core.errors import PixelDataError
+from fmcib_module.core.report import deterministic_uid
+
+PRODUCT: Final = "fmcib-module"
+MANUFACTURER: Final = "The fmcib-module authors"
+UTF8: Final = "ISO_IR 192"
+"""Character set of what we write: it holds every character of every source, and of the ROI's names."""
+
+_REFERENCE_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_TYPE_2_TAGS = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+)
+"""Patient and General Study attributes that must be present, empty where unknown (PS3.3 C.7.1.1, C.7.2.1)."""
+
+_NAME_TAGS = ("PatientName", "ReferringPhysicianName")
+
+_OPTIONAL_TAGS = (
+    *("IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight", "StudyDescription"),
+    *("PatientSpeciesDescription", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName"),
+    *("ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
+    *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
+)
+DEIDENTIFICATION_TAGS: Final = (
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    "LongitudinalTemporalInformationModified",
+)
+"""What a source says about its de-identification also holds for what is derived from it (PS3.15 annex E)."""
+
+_IMAGE_TAGS = (
+    *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+    *("FrameOfReferenceUID", "PositionReferenceIndicator", "Modality", "NumberOfFrames"),
+)
+
+
+def read_header(series: Series) -> Dataset:
+    """Read what a derived object takes over from the first instance of a series; text comes out as UTF-8.
+
+    Raises:
+        PixelDataError: The file cannot be read any more.
+    """
+    first = series.instances[0]
+    tags = (*_REFERENCE_TAGS, *_TYPE_2_TAGS, *_OPTIONAL_TAGS, *DEIDENTIFICATION_TAGS, *_IMAGE_TAGS)
+    header = _read_tags(first.path, tags, where=f"SOPInstanceUID {first.sop_instance_uid}")
+    header.decode()
+    for element in header:
+        if element.VR == VR.PN and element.value:
+            element.value = str(element.value)  # forgets the source's encoding, so that it is written as UTF-8
+    header.SpecificCharacterSet = UTF8
+    for keyword in _TYPE_2_TAGS:
+        if keyword not in header:
+            setattr(header, keyword, None)
+    if header.PatientSex not in ("M", "F", "O"):
+        header.PatientSex = None
+    if "FrameOfReferenceUID" not in header and series.frame_of_reference_uid:
+        header.FrameOfReferenceUID = series.frame_of_reference_uid
+    return header
+
+
+def read_roi_source(source: RoiSource) -> Dataset:
+    """Read the UIDs of an RTSTRUCT or SEG, and a SEG's segments.
+
+    Raises:
+        PixelDataError: The file cannot be read any more.
+    """
+    tags = (*_REFERENCE_TAGS, "SegmentSequence") if source.kind is SeedKind.SEG else _REFERENCE_TAGS
+    return _read_tags(source.path, tags, where=f"SOPInstanceUID {source.uid}")
+
+
+def image_references(series: Series, header: Dataset) -> list[Dataset]:
+    """One dataset per instance of a series, the first one with the header but for names; no other file is opened.
+
+    highdicom repeats names that it finds unusual in a warning, so `copy_identity` adds them afterwards.
+    """
+    others = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.instances)
+    others.pop((header.SOPClassUID, header.SOPInstanceUID), None)
+    nameless = copy.copy(header)
+    for keyword in _NAME_TAGS:
+        setattr(nameless, keyword, None)
+    return [nameless, *(reference(*uids, header.StudyInstanceUID, series.uid) for uids in others)]
+
+
+def reference(sop_class_uid: str, sop_instance_uid: str, study_uid: str, series_uid: str) -> Dataset:
+    """The four UIDs that name an instance."""
+    dataset = Dataset()
+    dataset.SOPClassUID = sop_class_uid
+    dataset.SOPInstanceUID = sop_instance_uid
+    dataset.StudyInstanceUID = study_uid
+    dataset.SeriesInstanceUID = series_uid
+    return dataset
+
+
+def copy_identity(header: Dataset, derived: Dataset) -> None:
+    """Carry over names and the source's statement about its de-identification."""
+    for keyword in (*_NAME_TAGS, *DEIDENTIFICATION_TAGS):
+        if keyword in header:
+            derived[keyword] = header[keyword]
+
+
+def common_arguments(provenance: Provenance, kind: str, series_uid: str, content: Iterable[str]) -> dict[str, Any]:
+    """Arguments that highdicom's SR and SEG constructors share.
+
+    Args:
+        provenance: What made the features.
+        kind: Which of our outputs this is; its own series.
+        series_uid: Source series.
+        content: What the instance holds; the same content gets the same SOPInstanceUID in every rerun.
+    """
+    return {
+        "series_instance_uid": deterministic_uid("series", kind, series_uid),
+        "sop_instance_uid": deterministic_uid("instance", kind, series_uid, provenance.version, *content),
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": PRODUCT,
+        "software_versions": provenance.version,
+        "device_serial_number": provenance.version,
+    }
+
+
+def _read_tags(path: Path, tags: Iterable[str], *, where: str) -> Dataset:
+    try:
+        return pydicom.dcmread(path, specific_tags=list(tags), force=True, stop_before_pixels=True)
+    except (OSError, pydicom.errors.InvalidDicomError) as error:
+        raise PixelDataError("the file cannot be read any more", where, "keep INPUT in place during a run") from error

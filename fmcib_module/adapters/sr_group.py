@@ -1,0 +1,159 @@
+"""One lesion as a measurement group of TID 1411 (highdicom)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from fmcib_module.adapters.derived import PRODUCT, read_roi_source
+from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.domain import Lesion, Provenance, Seed, SeriesReport
+from fmcib_module.core.report import (
+    CENTER,
+    FLAG,
+    LESION,
+    MORPHOLOGIC_ABNORMALITY,
+    ROI_NAME,
+    ROI_NUMBER,
+    SOURCE_FILE,
+    SOURCE_OBJECT,
+    SOURCE_UID,
+    Concept,
+    flag_concept,
+    tracking_identifier,
+    tracking_uid,
+)
+
+if TYPE_CHECKING:
+    import highdicom as hd
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LesionSources:
+    """The DICOM objects that the lesions of a series came from.
+
+    Attributes:
+        by_uid: RTSTRUCT and SEG objects: their UIDs, and a SEG's segments.
+        derived: Our own SEG, None where there is none.
+    """
+
+    by_uid: dict[str, Dataset]
+    derived: Dataset | None
+
+    @classmethod
+    def read(cls, report: SeriesReport, derived: Dataset | None) -> Self:
+        """Read the headers of the sources that the lesions name.
+
+        Raises:
+            PixelDataError: A source cannot be read any more.
+        """
+        used = {lesion.seed.source_uid for lesion in report.lesions}
+        dicom = (source for source in report.series.roi_sources if source.kind in (SeedKind.RTSTRUCT, SeedKind.SEG))
+        return cls({source.uid: read_roi_source(source) for source in dicom if source.uid in used}, derived)
+
+    def references(self) -> list[Dataset]:
+        """Everything that a report's items may refer to."""
+        return [*self.by_uid.values(), *([self.derived] if self.derived is not None else [])]
+
+    def segment(self, series_uid: str, seed: Seed) -> tuple[Dataset, Dataset] | None:
+        """The SEG object and the segment that outline a lesion, None where there is none."""
+        source = self.by_uid.get(seed.source_uid) if seed.kind is SeedKind.SEG else self.derived
+        if source is None:
+            return None
+        uid = tracking_uid(series_uid, seed)
+        for segment in source.SegmentSequence:
+            is_original = seed.kind is SeedKind.SEG and segment.SegmentNumber == seed.roi_number
+            if is_original or (source is self.derived and segment.get("TrackingUID") == uid):
+                return source, segment
+        return None
+
+
+def measurement_group(report: SeriesReport, lesion: Lesion, sources: LesionSources) -> Any:
+    """Everything about a lesion except its features."""
+    import highdicom as hd
+
+    seed, series_uid = lesion.seed, report.series.uid
+    found = sources.segment(series_uid, seed)
+    arguments: dict[str, Any] = {
+        "tracking_identifier": hd.sr.TrackingIdentifier(tracking_uid(series_uid, seed), tracking_identifier(seed)),
+        "algorithm_id": _algorithm(report.provenance),
+        "qualitative_evaluations": [
+            hd.sr.QualitativeEvaluation(_code(FLAG), _code(flag_concept(flag))) for flag in seed.flags
+        ],
+        **_finding(found[1] if found is not None and seed.kind is SeedKind.SEG else None),
+    }
+    group: Any
+    if found is None:
+        group = hd.sr.MeasurementsAndQualitativeEvaluations(**arguments)
+    else:
+        segmentation, segment = found
+        group = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            referenced_segment=hd.sr.ReferencedSegment(
+                segmentation.SOPClassUID,
+                segmentation.SOPInstanceUID,
+                int(segment.SegmentNumber),
+                source_series=hd.sr.SourceSeriesForSegmentation(series_uid),
+            ),
+            **arguments,
+        )
+    group[0].ContentSequence.extend(_seed_items(report, seed, sources))
+    return group
+
+
+def _seed_items(report: SeriesReport, seed: Seed, sources: LesionSources) -> list["hd.sr.ContentItem"]:
+    """Where the seed is and what it came from, as extensions of the template (TID 1411 is extensible)."""
+    import highdicom as hd
+
+    items: list[hd.sr.ContentItem] = []
+    if report.series.frame_of_reference_uid:
+        point = np.asarray([seed.lps_mm])
+        frame = report.series.frame_of_reference_uid
+        items.append(hd.sr.Scoord3DContentItem(_code(CENTER), "POINT", point, frame, relationship_type="CONTAINS"))
+    source = sources.by_uid.get(seed.source_uid)
+    if source is not None and seed.kind is SeedKind.RTSTRUCT:
+        uids = (source.SOPClassUID, source.SOPInstanceUID)
+        items.append(hd.sr.CompositeContentItem(_code(SOURCE_OBJECT), *uids, relationship_type="CONTAINS"))
+    elif seed.kind in (SeedKind.RTSTRUCT, SeedKind.SEG):
+        items.append(hd.sr.UIDRefContentItem(_code(SOURCE_UID), seed.source_uid, "CONTAINS"))
+    elif seed.source_uid:
+        items.append(hd.sr.TextContentItem(_code(SOURCE_FILE), seed.source_uid, "CONTAINS"))
+    if seed.roi_number is not None:
+        items.append(hd.sr.TextContentItem(_code(ROI_NUMBER), str(seed.roi_number), "CONTAINS"))
+    if seed.label:
+        items.append(hd.sr.TextContentItem(_code(ROI_NAME), seed.label, "CONTAINS"))
+    return items
+
+
+def _algorithm(provenance: Provenance) -> "hd.sr.AlgorithmIdentification":
+    """TID 4019: which software, weights and preprocessing made the numbers."""
+    import highdicom as hd
+
+    parameters = [
+        f"weights: {provenance.weights}",
+        f"weights SHA-256: {provenance.weights_sha256}",
+        f"preprocessing mode: {provenance.mode.value}",
+    ]
+    if provenance.weights_note:
+        parameters.append(f"note on the weights: {provenance.weights_note}")
+    return hd.sr.AlgorithmIdentification(name=PRODUCT, version=provenance.version, parameters=parameters)
+
+
+def _finding(segment: Dataset | None) -> dict[str, Any]:
+    """Finding, its category and site: what a source SEG says of its segment; else a lesion at an unnamed site."""
+    import highdicom as hd
+
+    if segment is None:
+        return {"finding_type": _code(LESION), "finding_category": _code(MORPHOLOGIC_ABNORMALITY)}
+    regions = segment.get("AnatomicRegionSequence") or []
+    return {
+        "finding_type": hd.sr.CodedConcept.from_dataset(segment.SegmentedPropertyTypeCodeSequence[0]),
+        "finding_category": hd.sr.CodedConcept.from_dataset(segment.SegmentedPropertyCategoryCodeSequence[0]),
+        "finding_sites": [hd.sr.FindingSite(hd.sr.CodedConcept.from_dataset(region)) for region in regions],
+    }
+
+
+def _code(concept: Concept) -> "hd.sr.CodedConcept":
+    import highdicom as hd
+
+    return hd.sr.CodedConcept(concept.value, concept.scheme, concept.meaning)
