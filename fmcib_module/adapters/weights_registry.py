@@ -1,0 +1,62 @@
+"""The registry of weights: each line is checked by its SHA-256 before it is used."""
+
+from dataclasses import dataclass
+from typing import Final
+
+PAPER: Final = (
+    "Pai S, Bontempi D, Hadzic I, et al. Foundation model for cancer imaging biomarkers. "
+    "Nature Machine Intelligence 2024;6:354-367. doi:10.1038/s42256-024-00807-9"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsEntry:
+    """One line of the registry.
+
+    Attributes:
+        name: What the user writes.
+        file_name: Name of the file, in the package or in the cache folder `<cache>/<name>`.
+        sha256: Of the file.
+        size: Bytes; rounded where `url` is set.
+        licence: SPDX identifier.
+        citation: What to cite.
+        n_features: Features per patch.
+        note: What a reader of the results should know; empty for the published weights.
+        url: Where it is fetched from; empty for a packaged file.
+    """
+
+    name: str
+    file_name: str
+    sha256: str
+    size: int
+    licence: str
+    citation: str
+    n_features: int
+    note: str = ""
+    url: str = ""
+
+
+REGISTRY: Final = (
+    WeightsEntry(
+        name="fmcib",
+        file_name="model_weights.torch",
+        # The publisher gives no SHA-256. This one is pinned by a public study that loads the file of this record
+        # strictly and with weights_only; a fetch that differs is refused, and `sha256=` states another on purpose.
+        sha256="8cc92ec452d1099a6de6bbfdb9e124c79d750e513a86ce6be6d91d187aca4bc2",
+        size=738_000_000,
+        licence="CC-BY-NC-4.0",
+        citation=PAPER,
+        n_features=4096,
+        url="https://zenodo.org/records/10528450/files/model_weights.torch?download=1",
+    ),
+    WeightsEntry(
+        name="untrained",
+        file_name="untrained.safetensors",
+        sha256="7fa4357d2da5bca085815bdaa99658271a5237b76f06c9460944b61aff036c8c",
+        size=11_680_800,
+        licence="MIT",
+        citation="",
+        n_features=512,
+        note="random untrained weights: for trying the chain only, not the published model",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Packaged weights (safetensors), their model cards and the scripts that make them."""
