@@ -56,6 +56,7 @@ class Flag(StrEnum):
     OTHER_FRAME_OF_REFERENCE = "other_frame_of_reference"
     UNRESOLVED_REFERENCES = "unresolved_references"
     NOT_ALL_CLOSED_PLANAR = "not_all_closed_planar"
+    SEVERAL_CONTOUR_DIRECTIONS = "several_contour_directions"  # e.g. axial and sagittal: only the largest stack counts
     GANTRY_TILT_RESAMPLED = "gantry_tilt_resampled"
     SPACING_RESAMPLED = "spacing_resampled"
     ACQUISITION_SPLIT = "acquisition_split"
