@@ -33,13 +33,13 @@ class RoiContours:
         closed: Contours that enclose an area, (n, 3) each, LPS mm.
         other: POINT and OPEN_ contours, and closed ones of fewer than three points.
         is_xor: Whether they are CLOSEDPLANAR_XOR, where two equal contours cancel out.
-        image_uids: SOPInstanceUIDs that the contours name.
+        image_uids: For each contour that names images, their SOPInstanceUIDs.
     """
 
     closed: tuple[Array, ...]
     other: tuple[Array, ...]
     is_xor: bool
-    image_uids: frozenset[str]
+    image_uids: tuple[frozenset[str], ...]
 
 
 def list_rtstruct_rois(source: RoiSource, series: Series) -> list[RoiCandidate]:
@@ -153,11 +153,11 @@ def _reference_flags(dataset: Any, series: Series, number: int, contours: RoiCon
         series,
         frame_of_reference_uid=frame_uid or str(dataset.get("FrameOfReferenceUID") or ""),
         series_uids={str(item.get("SeriesInstanceUID", "")) for item in _referenced_series(dataset)},
-        sop_uids=set(contours.image_uids),
+        sop_uids=set().union(*contours.image_uids),
         where=where,
     )
     present = {instance.sop_instance_uid for instance in series.instances}
-    if present and contours.image_uids and not contours.image_uids & present:
+    if present and any(not named & present for named in contours.image_uids):
         flags += (Flag.UNRESOLVED_REFERENCES,)
     return flags
 
@@ -184,7 +184,8 @@ def _read_contours(dataset: Any, number: int, where: str) -> RoiContours:
     """
     closed: list[Array] = []
     other: list[Array] = []
-    is_xor, image_uids = False, set()
+    image_uids: list[frozenset[str]] = []
+    is_xor = False
     try:
         for item in dataset.get("ROIContourSequence") or []:
             if int(item.ReferencedROINumber) != number:
@@ -196,14 +197,12 @@ def _read_contours(dataset: Any, number: int, where: str) -> RoiContours:
                 kind = str(contour.get("ContourGeometricType", "CLOSED_PLANAR"))
                 is_xor |= kind == "CLOSEDPLANAR_XOR"
                 (closed if kind.startswith("CLOSED") and len(points) > 2 else other).append(points)
-                image_uids |= {
-                    str(image.ReferencedSOPInstanceUID)
-                    for image in contour.get("ContourImageSequence") or []
-                    if "ReferencedSOPInstanceUID" in image
-                }
+                images = contour.get("ContourImageSequence") or []
+                named = frozenset(str(image.get("ReferencedSOPInstanceUID") or "") for image in images) - {""}
+                image_uids += [named] if named else []
     except DAMAGED as error:
         raise InputError(f"a contour cannot be read: {error}", where, "export the RTSTRUCT again") from error
-    return RoiContours(tuple(closed), tuple(other), is_xor, frozenset(image_uids))
+    return RoiContours(tuple(closed), tuple(other), is_xor, tuple(image_uids))
 
 
 def _contour_points(contour: Any) -> Array:

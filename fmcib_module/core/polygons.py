@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-ON_RING = 1e-3
-"""A pixel centre closer than this to a ring, in pixels, is on it."""
+ON_RING = 0.03
+"""A pixel centre closer than this to a ring, in pixels, is on it.
+
+Rings traced through pixel centres miss them by about this much where PixelSpacing was rounded (0.9766 for 0.976562 mm,
+over 512 pixels); counting them on one side and not on the other would shift the mask by half a pixel."""
 
 _EPSILON = 1e-9
 _MAX_SPLITS = 64
