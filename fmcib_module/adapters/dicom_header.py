@@ -1,0 +1,245 @@
+"""One DICOM file -> what the importer needs to know of it, from its header alone (pydicom)."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
+
+from fmcib_module.adapters.functional_groups import not_hounsfield, read_frames
+from fmcib_module.core.acquisitions import LabelledSlice
+from fmcib_module.core.domain import Instance
+from fmcib_module.core.errors import InputError
+
+CT_CLASSES: Final = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
+}
+"""Objects whose pixels are CT; everything else of modality CT (screen captures, dose reports) is not."""
+
+_SINGLE_FRAME_CT: Final = "1.2.840.10008.5.1.4.1.1.2"
+_DICOMDIR_CLASS: Final = "1.2.840.10008.1.3.10"
+
+_LOSSY_SYNTAXES: Final = frozenset(
+    f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 52, 53, 54, 55, 56, 59, 61, 63, 81, 91, 93, 203)
+)
+"""JPEG, JPEG-LS, JPEG 2000 and HTJ2K syntaxes that may lose information; JPEG 2000 (.91) also allows lossless."""
+_MAYBE_LOSSLESS: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (91, 93, 203))
+
+_KEYWORDS: Final = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"),
+    *("ImageType", "SamplesPerPixel", "NumberOfFrames", "LossyImageCompression", "InstanceNumber"),
+    *("AcquisitionNumber", "AcquisitionTime", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase"),
+    *("TriggerTime", "ConvolutionKernel", "KVP"),
+)
+_TAGS: Final = {keyword: Tag(keyword) for keyword in _KEYWORDS}
+
+_LABELS: Final = (
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "ImageType",
+    "ConvolutionKernel",
+    "KVP",
+    "AcquisitionTime",
+)
+"""What may tell acquisitions in one series apart, the surest first."""
+
+READ_ERRORS: Final = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    IndexError,
+    InvalidDicomError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What pydicom and its decoders raise on damaged files."""
+
+_DICOM_SUFFIXES: Final = frozenset({".dcm", ".dicom", ".ima"})
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What one DICOM file is.
+
+    Attributes:
+        path: The file.
+        sop_class_uid: SOPClassUID.
+        sop_instance_uid: SOPInstanceUID.
+        study_uid: StudyInstanceUID, "" where absent.
+        series_uid: SeriesInstanceUID.
+        modality: Modality, "" where absent.
+        frame_of_reference_uid: "" where absent.
+        lossy: Pixels went through a lossy compression.
+        slices: CT slices with their geometry; several for a multi-frame object.
+        problem: Why no features are computed from them, or why there are none; empty for a CT volume's slices.
+    """
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    modality: str
+    frame_of_reference_uid: str
+    lossy: bool
+    slices: tuple[LabelledSlice, ...]
+    problem: str
+
+
+def read_header(path: Path) -> Header | None:
+    """Read a file's header, up to its pixels.
+
+    Returns:
+        None where the file is not DICOM, or a DICOMDIR.
+
+    Raises:
+        InputError: The file looks like DICOM but cannot be read, or lacks the UIDs that place it in a series.
+    """
+    try:
+        looks = _looks_like_dicom(path)
+        if not looks:
+            if path.suffix.lower() in _DICOM_SUFFIXES and not path.name.startswith("._"):  # ._x: macOS companion file
+                raise _damaged(path, "it has no DICOM header")
+            return None
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS.values()), force=True)
+        values = {keyword: _text(dataset, tag) for keyword, tag in _TAGS.items()}
+        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+        media_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    except READ_ERRORS as error:
+        raise _damaged(path, type(error).__name__) from error
+    if _DICOMDIR_CLASS in (media_class, values["SOPClassUID"]):
+        return None
+    if not values["SeriesInstanceUID"] or not values["SOPInstanceUID"]:
+        raise _without_uids(values)
+    slices, problem = _slices(path, values)
+    return Header(
+        path=path,
+        sop_class_uid=values["SOPClassUID"],
+        sop_instance_uid=values["SOPInstanceUID"],
+        study_uid=values["StudyInstanceUID"],
+        series_uid=values["SeriesInstanceUID"],
+        modality=values["Modality"],
+        frame_of_reference_uid=values["FrameOfReferenceUID"],
+        lossy=_is_lossy(values["LossyImageCompression"], syntax),
+        slices=slices,
+        problem=problem,
+    )
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    """The preamble's magic word, or a first element of group 0002 or 0008 where there is no preamble."""
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start[128:] == b"DICM":
+        return True
+    little, big = struct.unpack("<HH", start[:4].ljust(4, b"\0")), struct.unpack(">HH", start[:4].ljust(4, b"\0"))
+    return len(start) == 132 and any(group in (2, 8) and element <= 0x0060 for group, element in (little, big))
+
+
+def _text(dataset: pydicom.Dataset, tag: Any) -> str:
+    """An element's value as it is written, without pydicom's conversions, which cost more than the reading."""
+    element: Any = dataset.get_item(tag)
+    value = None if element is None else element.value
+    if value is None:
+        return ""
+    if not isinstance(value, bytes):
+        return "\\".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if tag in (_TAGS["Rows"], _TAGS["Columns"], _TAGS["SamplesPerPixel"]):
+        return str(int.from_bytes(value[:2], "little" if element.is_little_endian else "big"))
+    return value.decode("latin-1").strip(" \0")
+
+
+def _slices(path: Path, values: dict[str, str]) -> tuple[tuple[LabelledSlice, ...], str]:
+    modality, sop_class = values["Modality"], values["SOPClassUID"]
+    if modality not in ("CT", "") or (not modality and sop_class not in CT_CLASSES):
+        return (), f"Modality {modality} is not CT" if modality else f"SOP Class {_class_name(sop_class)} is not CT"
+    if sop_class not in CT_CLASSES:
+        return (), f"{_class_name(sop_class)} is not a CT image"
+    if values["SamplesPerPixel"] not in ("1", ""):
+        return (), "colour pixels are not CT values"
+    try:
+        if sop_class != _SINGLE_FRAME_CT:
+            slices = read_frames(path)
+            return slices, not_hounsfield(slices)
+        return _single_slice(path, values)
+    except READ_ERRORS as error:
+        return (), f"geometry cannot be read ({type(error).__name__})"
+
+
+def _single_slice(path: Path, values: dict[str, str]) -> tuple[tuple[LabelledSlice, ...], str]:
+    image_type = values["ImageType"].upper().split("\\")
+    if "LOCALIZER" in (word.strip() for word in image_type):
+        return (), "a localizer, not a CT volume"
+    if values["NumberOfFrames"] not in ("", "0", "1"):
+        return (), "a multi-frame image without functional groups has no slice positions"
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
+        if not values[keyword]:
+            return (), f"CT without {keyword}"
+    position, orientation = _numbers(values["ImagePositionPatient"], 3), _numbers(values["ImageOrientationPatient"], 6)
+    spacing = _numbers(values["PixelSpacing"], 2)
+    instance = Instance(
+        path=path,
+        sop_instance_uid=values["SOPInstanceUID"],
+        sop_class_uid=values["SOPClassUID"],
+        frame=None,
+        position_mm=(position[0], position[1], position[2]),
+        orientation=(*orientation[:3], *orientation[3:]),  # type: ignore[arg-type]  # six numbers, checked above
+        spacing_mm=(spacing[0], spacing[1]),
+        shape=(int(values["Rows"]), int(values["Columns"])),
+        instance_number=_integer(values["InstanceNumber"]) or 0,
+        acquisition_number=_integer(values["AcquisitionNumber"]),
+        slice_thickness_mm=float(values["SliceThickness"]) if values["SliceThickness"] else None,
+    )
+    return (LabelledSlice(instance, tuple((label, values[label]) for label in _LABELS)),), ""
+
+
+def _numbers(text: str, count: int) -> tuple[float, ...]:
+    numbers = tuple(float(part) for part in text.split("\\"))
+    if len(numbers) != count or not all(abs(n) < float("inf") for n in numbers):
+        msg = f"expected {count} finite numbers"
+        raise ValueError(msg)
+    return numbers
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        return None  # an optional attribute that only orders slices
+
+
+def _is_lossy(stated: str, syntax: str) -> bool:
+    if stated == "00" and syntax in _MAYBE_LOSSLESS:
+        return False
+    return stated == "01" or syntax in _LOSSY_SYNTAXES
+
+
+def _class_name(sop_class_uid: str) -> str:
+    return str(pydicom.uid.UID(sop_class_uid).name) if sop_class_uid else "(none)"
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"a damaged or unreadable DICOM file: {reason}", path.name, "copy it again from its source")
+
+
+def _without_uids(values: dict[str, str]) -> InputError:
+    absent = [name for name in ("SeriesInstanceUID", "SOPInstanceUID") if not values[name]]
+    modality = f" of modality {values['Modality']}" if values["Modality"] else ""
+    return InputError(
+        f"a DICOM file{modality} without {' and '.join(absent)}: it belongs to no series",
+        f"SOPInstanceUID {values['SOPInstanceUID'] or '(none)'}",
+        "export it again from its source",
+    )
