@@ -1,0 +1,41 @@
+# `make` lists the verbs. Everything is installed into .venv, exactly as the lock files say.
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
+LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--generate-hashes --no-annotate --custom-compile-command "make lock"
+
+.PHONY: help setup runtime demo fmt check test test-all golden lock
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: ## private environment with the development tools
+	@requirements/setup.sh dev
+
+runtime:
+	@requirements/setup.sh runtime
+
+demo: runtime ## write the example patient and run it; results in demo_output/
+	$(BIN)/fmcib demo demo_output
+
+fmt: setup ## format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: setup ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: setup ## the fast tests
+	$(PYTEST) -m "not slow and not gpu"
+
+test-all: setup ## fast, slow, and where there is a GPU those too
+	$(PYTEST)
+
+golden: setup ## compare with the published implementation
+	$(PYTEST) -k golden
+
+lock: setup ## write both lock files again, keeping pins that still fit
+	$(LOCK) --group dev -o requirements/dev.lock
+	$(LOCK) -c requirements/dev.lock -o requirements/runtime.lock
