@@ -51,12 +51,82 @@ def read_ledger(folder: Path) -> Ledger | None:
         ) from error
 
 
-class RunOutput:
-    """Adds series to an output folder and keeps its ledger; use as a context manager.
+class EarlierResults:
+    """What an output folder holds from an earlier run; looking changes nothing unless `force` is given.
 
     A folder that holds results of another configuration is refused; series whose entry, input and files are
     unchanged are taken over instead of repeated. `force` removes the files that the earlier ledger lists, and
     starts afresh.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, Any], *, force: bool = False) -> None:
+        """Check the folder.
+
+        Args:
+            folder: OUTPUT; need not exist.
+            run: What makes the new results, as `pipeline.describe_run` says it.
+            force: Remove results that are there.
+
+        Raises:
+            OutputError: It cannot be written, or holds another configuration's results.
+        """
+        self.folder = folder
+        self._run = run
+        self._entries = self._load(force=force)
+
+    def taken_over(self, output_name: str, input_sha256: str) -> SeriesEntry | None:
+        """The earlier entry of a series that need not be repeated, None if it must be."""
+        entry = self._entries.get(output_name)
+        if entry is None or entry.input_sha256 != input_sha256 or entry.status not in (Status.OK, Status.FLAGGED):
+            return None
+        return entry if all(self._holds(entry, name) for name in entry.files) else None
+
+    def _holds(self, entry: SeriesEntry, name: str) -> bool:
+        try:
+            return sha256_of(self.folder / entry.output / name) == entry.files[name]
+        except OSError:
+            return False
+
+    def _load(self, *, force: bool) -> dict[str, SeriesEntry]:
+        if not self.folder.exists():
+            return {}
+        if not self.folder.is_dir() or not os.access(self.folder, os.W_OK | os.X_OK):
+            raise OutputError("OUTPUT is not a folder that can be written", self.folder.name, "choose another one")
+        try:
+            previous = read_ledger(self.folder)
+        except OutputError:
+            if not force:
+                raise
+            return {}
+        if previous is None:
+            if (self.folder / "features.parquet").exists() and not force:
+                raise OutputError("OUTPUT holds results without a ledger", self.folder.name, _FORCE)
+            return {}
+        if force:
+            self._remove(previous)
+            return {}
+        keys = ("settings_sha256", "weights_sha256", "version")
+        if changed := [key for key in keys if previous.run.get(key) != self._run.get(key)]:
+            what = f"OUTPUT holds results of another configuration (different: {', '.join(changed)})"
+            raise OutputError(what, self.folder.name, _FORCE)
+        return {entry.output: entry for entry in previous.series if entry.output}
+
+    def _remove(self, previous: Ledger) -> None:
+        """Delete the files that an earlier ledger lists, and only those."""
+        for entry in previous.series:
+            inside = self.folder / entry.output
+            for name in entry.files:
+                (inside / name).unlink(missing_ok=True)
+            if entry.output and inside.is_dir() and not any(inside.iterdir()):
+                inside.rmdir()
+        for name in ("features.csv", "features.parquet"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+class RunOutput:
+    """Adds series to an output folder and keeps its ledger; use as a context manager.
+
+    See `EarlierResults` for what happens to results that are there already.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], *, force: bool = False) -> None:
@@ -66,8 +136,8 @@ class RunOutput:
             OutputError: It cannot be written, or holds another configuration's results.
         """
         self.folder = folder
-        self.ledger = Ledger(run={**run, "started": _now()})
-        self._previous = self._load_previous(force)
+        self.ledger = Ledger(run={"started": now(), **run})
+        self._earlier = EarlierResults(folder, run, force=force)
         self._last_flush = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -84,15 +154,12 @@ class RunOutput:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._cohort.__exit__(kind, error, trace)
-        self.ledger = replace(self.ledger, complete=error is None, run={**self.ledger.run, "finished": _now()})
+        self.ledger = replace(self.ledger, complete=error is None, run={**self.ledger.run, "finished": now()})
         self._flush()
 
     def taken_over(self, output_name: str, input_sha256: str) -> SeriesEntry | None:
         """The earlier entry of a series that need not be repeated, None if it must be."""
-        entry = self._previous.get(output_name)
-        if entry is None or entry.input_sha256 != input_sha256 or entry.status not in (Status.OK, Status.FLAGGED):
-            return None
-        return entry if all(self._holds(entry, name) for name in entry.files) else None
+        return self._earlier.taken_over(output_name, input_sha256)
 
     def add(self, entry: SeriesEntry, report: SeriesReport | None = None) -> None:
         """Put a series on the ledger and its lesions into the cohort tables.
@@ -126,47 +193,6 @@ class RunOutput:
         write_bytes(self.folder / LEDGER_NAME, json.dumps(self.ledger.to_dict(), indent=1).encode())
         self._last_flush = time.monotonic()
 
-    def _holds(self, entry: SeriesEntry, name: str) -> bool:
-        try:
-            return sha256_of(self.folder / entry.output / name) == entry.files[name]
-        except OSError:
-            return False
-
-    def _load_previous(self, force: bool) -> dict[str, SeriesEntry]:
-        if not self.folder.exists():
-            return {}
-        if not self.folder.is_dir() or not os.access(self.folder, os.W_OK | os.X_OK):
-            raise OutputError("OUTPUT is not a folder that can be written", self.folder.name, "choose another one")
-        try:
-            previous = read_ledger(self.folder)
-        except OutputError:
-            if not force:
-                raise
-            return {}
-        if previous is None:
-            if (self.folder / "features.parquet").exists() and not force:
-                raise OutputError("OUTPUT holds results without a ledger", self.folder.name, _FORCE)
-            return {}
-        if force:
-            self._remove(previous)
-            return {}
-        keys = ("settings_sha256", "weights_sha256", "version")
-        if changed := [key for key in keys if previous.run.get(key) != self.ledger.run.get(key)]:
-            what = f"OUTPUT holds results of another configuration (different: {', '.join(changed)})"
-            raise OutputError(what, self.folder.name, _FORCE)
-        return {entry.output: entry for entry in previous.series if entry.output}
-
-    def _remove(self, previous: Ledger) -> None:
-        """Delete the files that an earlier ledger lists, and only those."""
-        for entry in previous.series:
-            inside = self.folder / entry.output
-            for name in entry.files:
-                (inside / name).unlink(missing_ok=True)
-            if entry.output and inside.is_dir() and not any(inside.iterdir()):
-                inside.rmdir()
-        for name in ("features.csv", "features.parquet"):
-            (self.folder / name).unlink(missing_ok=True)
-
 
 _FORCE = "choose another folder, or use --force to replace them"
 
@@ -181,5 +207,6 @@ def _not_writable(error: OSError) -> OutputError:
     return OutputError(f"OUTPUT cannot be written: {error.strerror}", "OUTPUT", "choose a folder that can be written")
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,10 +3,10 @@
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +58,7 @@ def run(
     """
     settings = settings_from_dict({**(settings or Settings()).to_dict(), **overrides})
     source, output, progress = Path(source), Path(output), progress or Progress()
-    if source.resolve() == output.resolve():
-        raise ConfigError("INPUT and OUTPUT are the same folder", output.name, "write to another folder")
-    weights = registry.verify(settings.weights)
-    provenance = Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
+    provenance = check_run(source, output, settings)
     started = time.perf_counter()
     scan = scan_folder(source, exclude=output, progress=progress.scanned)
     scanned_s = time.perf_counter() - started
@@ -74,6 +71,19 @@ def run(
             out.add(entry, report)
             progress.series(entry)
     return out.ledger
+
+
+def check_run(source: Path, output: Path, settings: Settings) -> Provenance:
+    """What a run would make, if its folders and weights are in order.
+
+    Raises:
+        ConfigError: Source and output are the same folder.
+        WeightsError: The weights are absent or damaged.
+    """
+    if source.resolve() == output.resolve():
+        raise ConfigError("INPUT and OUTPUT are the same folder", output.name, "write to another folder")
+    weights = registry.verify(settings.weights)
+    return Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
 
 
 def _prepare(
@@ -131,10 +141,20 @@ def encode_stream(
     yield from (work for work, _ in waiting)
 
 
+class EncoderNotes(Protocol):
+    """Who wants to know about the encoder once it is loaded; `RunOutput` is one."""
+
+    def time(self, step: str, seconds: float) -> None:
+        """How long a step of the whole run took."""
+
+    def describe_encoder(self, encoder: Mapping[str, Any]) -> None:
+        """What computes the features."""
+
+
 class LazyEncoder:
     """The encoder, loaded once and only if there is a patch to encode."""
 
-    def __init__(self, settings: Settings, out: RunOutput | None = None) -> None:
+    def __init__(self, settings: Settings, out: EncoderNotes | None = None) -> None:
         """Remember what to load."""
         self._settings = settings
         self._out = out
