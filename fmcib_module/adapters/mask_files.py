@@ -5,15 +5,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcib_module.adapters.image_files import read_mask
+from fmcib_module.adapters.image_files import file_stem, read_mask
 from fmcib_module.adapters.roi_candidates import RoiCandidate, size_flags
 from fmcib_module.core.centroid import compute_mask_centroid, crop, mask_on_grid
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import RoiSource, Seed, Series
 from fmcib_module.core.errors import SeedNotFoundError
 from fmcib_module.core.volume import Grid
-
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def list_labels(source: RoiSource, series: Series) -> list[RoiCandidate]:
@@ -27,7 +25,7 @@ def list_labels(source: RoiSource, series: Series) -> list[RoiCandidate]:
     """
     labels, affine = read_mask(source.path)
     numbers = [int(number) for number in np.unique(labels) if number != 0]
-    stem = file_stem(source.path.name)
+    stem = file_stem(source.path)
     if not numbers:
         where = f"mask of series {series.uid}, {source.uid}"
         raise SeedNotFoundError("the mask is empty: every voxel is 0", where, "draw it, or take the file away")
@@ -50,14 +48,6 @@ def label_mask(source: RoiSource, seed: Seed, grid: Grid) -> tuple[int, NDArray[
     labels, affine = read_mask(source.path)
     block = crop(labels == seed.roi_number, affine)
     return mask_on_grid([block] if block is not None else [], grid)
-
-
-def file_stem(name: str) -> str:
-    """A file's name without its image suffix: "GTV.nii.gz" -> "GTV"."""
-    for suffix in IMAGE_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 def _make_seeds(

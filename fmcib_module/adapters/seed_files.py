@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fmcib_module.adapters.mask_files import file_stem
+from fmcib_module.adapters.image_files import file_stem
 from fmcib_module.adapters.point_rows import COORDINATES, PointRow, json_point, text_triple
 from fmcib_module.adapters.roi_candidates import RoiCandidate
 from fmcib_module.adapters.slicer_markups import fcsv_rows, markup_rows
@@ -52,7 +52,7 @@ def names_series(name: str, series: Series) -> bool:
         series: It is meant if `name` is its uid, has a folder or file called like its uid, or is its image's file name.
     """
     parts = PurePosixPath(name.strip().replace("\\", "/")).parts
-    stems = {file_stem(part) for part in parts} | set(parts)
+    stems = {file_stem(Path(part)) for part in parts} | set(parts)
     if series.image_path is not None and parts and parts[-1] == series.image_path.name:
         return True
     return series.uid in stems

@@ -6,10 +6,9 @@ import pytest
 from fmcib_module.core.centroid import Block, compute_mask_centroid, crop, mask_on_grid, sphere_on_grid
 from fmcib_module.core.volume import Grid
 
-OBLIQUE = np.array(  # columns: orthonormal directions times spacing 0.5, 0.75, 2
-    [[0.8 * 0.5, -0.6 * 0.75, 0, -20], [0.48 * 0.5, 0.64 * 0.75, -0.6 * 2, 5], [0.36 * 0.5, 0.48 * 0.75, 0.8 * 2, 9]]
-    + [[0, 0, 0, 1]]
-)
+OBLIQUE = np.eye(4)  # orthonormal directions times spacing 0.5, 0.75, 2
+OBLIQUE[:3, :3] = np.array([[0.8, -0.6, 0], [0.48, 0.64, -0.6], [0.36, 0.48, 0.8]]) * (0.5, 0.75, 2)
+OBLIQUE[:3, 3] = -20, 5, 9
 
 
 def axial(spacing=(1.0, 1.0, 2.0), origin=(0.0, 0.0, 0.0)):
