@@ -143,9 +143,9 @@ def inspect_command(
 @weights_app.command("list")
 def weights_list() -> None:
     """Show which weights there are, their licence, and whether they are on this machine."""
-    from fmcib_module.adapters.weights import is_present, list_weights
+    from fmcib_module.adapters.weights import list_weights
 
-    show_weights((entry, is_present(entry)) for entry in list_weights())
+    show_weights(list_weights())
 
 
 @weights_app.command("fetch")

@@ -16,7 +16,7 @@ from fmcib_module.core.ledger import Ledger, ProblemEntry, RoiEntry, SeriesEntry
 from fmcib_module.progress import Progress
 
 if TYPE_CHECKING:
-    from fmcib_module.adapters.weights import WeightsEntry
+    from fmcib_module.adapters.weights_registry import WeightsEntry
     from fmcib_module.inspection import Inspection
 
 COLOURS = {Status.OK: "green", Status.FLAGGED: "yellow", Status.FAILED: "red", Status.SKIPPED: "dim"}
@@ -120,12 +120,16 @@ def show_inspection(inspection: "Inspection") -> None:
     )
 
 
-def show_weights(rows: "Iterable[tuple[WeightsEntry, bool]]") -> None:
-    """The registry as a table; each entry comes with whether it is on this machine."""
+def show_weights(entries: "Iterable[WeightsEntry]") -> None:
+    """The registry as a table, with whether each file is on this machine."""
+    from fmcib_module.adapters.weights import entry_path
+
     table = Table("name", "features", "licence", "here", "what", show_lines=False)
-    for entry, present in rows:
+    for entry in entries:
         note = entry.note or "the published weights"
-        table.add_row(entry.name, str(entry.n_features), entry.licence, "yes" if present else "no", note)
+        table.add_row(
+            entry.name, str(entry.n_features), entry.licence, "yes" if entry_path(entry).is_file() else "no", note
+        )
     out.print(table)
 
 

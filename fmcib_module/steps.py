@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.adapters import seed_finder, volume_reader
-from fmcib_module.core.conventions import Flag, SeedKind
-from fmcib_module.core.domain import Lesion, Patch, Provenance, Seed, Series, SeriesReport
+from fmcib_module.core.conventions import Flag
+from fmcib_module.core.domain import Lesion, Patch, Provenance, Series, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
 from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage, Status, finish_entry
 from fmcib_module.core.patch import extract_patch
@@ -93,7 +93,7 @@ def write(
 
     started = time.perf_counter()
     report = make_report(work, provenance)
-    written = series_writer.write_series(report, work, output, settings)
+    written = series_writer.write_series(report, work.volume, output, settings)
     work.spend("write", time.perf_counter() - started)
     entry = SeriesEntry(
         series_uid=work.series.uid,
@@ -117,11 +117,6 @@ def make_report(work: SeriesWork, provenance: Provenance) -> SeriesReport:
     """The lesions that have features, in the order of their seeds."""
     lesions = tuple(Lesion(work.seeds[place], values) for place, values in sorted(work.values.items()))
     return SeriesReport(work.series, lesions, provenance)
-
-
-def needs_derived_seg(seed: Seed) -> bool:
-    """Whether the SR refers to a SEG of ours: the seed's source is not itself a DICOM SEG."""
-    return seed.kind is not SeedKind.SEG
 
 
 def _nothing_left(work: SeriesWork) -> FmcibError:

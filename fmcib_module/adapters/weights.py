@@ -81,7 +81,7 @@ def locate(name_or_path: str | Path) -> Path:
     entry = _entry(name_or_path)
     if entry is None:
         return _locate_file(name_or_path)
-    path = _entry_path(entry)
+    path = entry_path(entry)
     if path.is_file():
         return path
     if not entry.url:
@@ -144,7 +144,7 @@ def fetch(
         raise ConfigError("sha256 is not 64 hexadecimal digits", entry.name, "give the file's SHA-256")
     if not entry.url:
         return verify(entry.name)
-    path = _entry_path(entry)
+    path = entry_path(entry)
     expected = sha256.lower() if sha256 else entry.sha256
     if not path.is_file() or file_sha256(path) != expected:
         download(url or entry.url, path, sha256=expected, max_bytes=int(entry.size * SIZE_MARGIN), progress=progress)
@@ -180,7 +180,8 @@ def _names() -> str:
     return ", ".join(entry.name for entry in REGISTRY)
 
 
-def _entry_path(entry: WeightsEntry) -> Path:
+def entry_path(entry: WeightsEntry) -> Path:
+    """Where the file of registry weights lies, or would lie once fetched."""
     if entry.url:
         return cache_dir() / entry.name / entry.file_name
     return Path(str(files("fmcib_module.weights") / entry.file_name))
