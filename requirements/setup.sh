@@ -12,7 +12,7 @@ find_python() {
             return
         fi
     done
-    echo "setup: needs Python 3.11 or 3.12; found $(python3 --version 2>&1 || true). Name one with PYTHON=..." >&2
+    echo "setup: needs Python 3.11 or 3.12; found $(python3 --version 2>/dev/null || echo no python3). Name one with PYTHON=..." >&2
     return 1
 }
 
