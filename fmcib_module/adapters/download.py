@@ -12,6 +12,7 @@ import http.client
 import json
 import logging
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +35,9 @@ MAX_REDIRECTS: Final = 5
 RETRY_DELAYS_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Waits between attempts; one attempt more than waits."""
 
+MAX_RETRY_AFTER_S: Final = 60.0
+"""A server's Retry-After is followed up to this."""
+
 RETRIED_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP answers that may be gone in a moment."""
 
@@ -41,7 +45,11 @@ USER_AGENT: Final = "fmcib-module"
 
 
 class _TransientError(Exception):
-    """An attempt failed in a way that another may not."""
+    """An attempt failed in a way that another may not; the server may have said how long to wait."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +122,9 @@ def _attempt_until_whole(job: _Job, retry_delays_s: Sequence[float]) -> None:
                     job.target.name,
                     "run the command again, it goes on where it stopped",
                 ) from error
-            log.info("%s: %s; trying again in %.0f s", job.target.name, error, delay_s)
-            time.sleep(delay_s)
+            wait_s = max(delay_s, min(error.wait_s, MAX_RETRY_AFTER_S))
+            log.info("%s: %s; trying again in %.0f s", job.target.name, error, wait_s)
+            time.sleep(wait_s)
     return None
 
 
@@ -131,8 +140,8 @@ def _attempt(job: _Job) -> None:
             _receive(job, response, start)
     except urllib.error.HTTPError as error:
         with error:
-            _raise_status(job, error.code)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            _raise_status(job, error.code, error.headers.get("Retry-After", ""))
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
         raise _TransientError(f"no connection ({getattr(error, 'reason', None) or type(error).__name__})") from error
 
 
@@ -184,12 +193,18 @@ def _check_sha256(job: _Job) -> None:
         )
 
 
-def _raise_status(job: _Job, status: int) -> None:
+def _raise_status(job: _Job, status: int, retry_after: str) -> None:
     if status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         _drop_partial(job)
         raise _TransientError("the partial file does not fit the server's file")
     if status in RETRIED_STATUS:
-        raise _TransientError(f"the server answered {status}")
+        raise _TransientError(f"the server answered {status}", float(retry_after) if retry_after.isdigit() else 0.0)
+    if 300 <= status < 400:
+        raise WeightsError(
+            f"the server redirects more than {MAX_REDIRECTS} times, or to what is not http",
+            job.target.name,
+            "check the URL",
+        )
     raise WeightsError(f"the server answered {status}", job.target.name, "check the URL, or fetch from a mirror")
 
 
