@@ -40,14 +40,17 @@ def image_series(paths: Sequence[Path], root: Path) -> list[Series]:
     a number is added where two would be the same.
     """
     in_folder = Counter(path.parent for path in paths)
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     series: list[Series] = []
     for path in sorted(paths):
         folders = path.parent.relative_to(root).parts
         alone = folders and in_folder[path.parent] == 1
         name = safe_name("_".join(folders if alone else (*folders, file_stem(path))).replace(" ", "_"))
-        taken[name.casefold()] += 1
-        uid = name if taken[name.casefold()] == 1 else f"{name}.{taken[name.casefold()]}"
+        uid, number = name, 1
+        while uid.casefold() in taken:
+            number += 1
+            uid = f"{name}.{number}"
+        taken.add(uid.casefold())
         series.append(Series(uid=uid, study_uid="", modality="CT", image_path=path, output_name=uid))
     return series
 

@@ -1,6 +1,6 @@
 """A series, or a path -> a Volume that decodes only the slices asked for, each once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
@@ -78,13 +78,8 @@ class SliceCache:
     Slices are kept as int16 where that is exact (nearly always), which halves the memory.
     """
 
-    def __init__(
-        self,
-        instances: Sequence[Instance],
-        decode: Callable[[Sequence[Instance]], Iterable[NDArray[np.float32]]] = decode_slices,
-    ) -> None:
+    def __init__(self, instances: Sequence[Instance]) -> None:
         self._instances = tuple(instances)
-        self._decode = decode
         self._lock = Lock()
         self._held: dict[int, NDArray[np.int16] | NDArray[np.float32]] = {}
 
@@ -100,7 +95,7 @@ class SliceCache:
             missing = [k for k in wanted if k not in self._held]
             for _, group in groupby(missing, key=lambda k: self._instances[k].path):
                 numbers = list(group)
-                frames = self._decode([self._instances[k] for k in numbers])
+                frames = decode_slices([self._instances[k] for k in numbers])
                 self._held.update(zip(numbers, map(_compact, frames), strict=True))
             held = [self._held[k] for k in wanted]
         slab = np.empty((len(held), *self._instances[0].shape), dtype=np.float32)
