@@ -112,7 +112,14 @@ def encoder_tensors(checkpoint: Any, where: str) -> dict[str, Tensor]:
         _log_ignored([name for name in tensors if not name.startswith(LIGHTER_PREFIX)], where)
         trunk = {name: value for name, value in tensors.items() if name.startswith(LIGHTER_PREFIX)}
         tensors = {name.removeprefix(LIGHTER_PREFIX): value for name, value in trunk.items()}
-    return {_without_prefix(name, PARALLEL_PREFIX): value for name, value in tensors.items()}
+    return {_without_prefix(name, PARALLEL_PREFIX): _plain(name, value, where) for name, value in tensors.items()}
+
+
+def _plain(name: str, tensor: Tensor, where: str) -> Tensor:
+    """Float32, or int64 for whole numbers: what the network holds."""
+    if tensor.is_complex():
+        raise WeightsError(f"tensor {name} is complex", where, "give weights of this 3D ResNet50")
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach().long()
 
 
 def _load_file(info: WeightsInfo) -> dict[str, Tensor]:
@@ -151,10 +158,7 @@ def _is_conversion(path: Path, sha256: str) -> bool:
 
 def _write_conversion(target: Path, tensors: Mapping[str, Tensor], info: WeightsInfo) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        name: tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
-        for name, tensor in tensors.items()
-    }
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     write_tensors(target, arrays, {"source": info.path.name, "source_sha256": info.sha256})
 
 

@@ -28,7 +28,7 @@ DEVICES: Final = ("auto", "cpu", "cuda")
 CPU_BATCH: Final = 8
 """Larger batches gain nothing on a CPU (112 ms per patch at 8 and at 16, width 2, two cores)."""
 
-CPU_FILL: Final = 2
+MIN_ROWS: Final = 2
 """A single patch runs as two equal ones: oneDNN takes other kernels for a batch of one (features differ by up to
 1.5e-5), and the same ones from two on (equal bits for 2 to 16)."""
 
@@ -42,12 +42,12 @@ class Forward(Protocol):
 
     Attributes:
         batch_size: Patches per call that suit the device.
-        fill: Smallest batch that it is given; smaller ones are filled up, so that a patch's features do not depend on
-            how many others came with it.
+        fixed_shape: Every batch is filled up to the full size, because the device takes other kernels for other sizes;
+            else only to `MIN_ROWS`. Either way a patch's features do not depend on how many others came with it.
     """
 
     batch_size: int
-    fill: int
+    fixed_shape: bool
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 1, 50, 50, 50) -> (n, n_features).
@@ -64,7 +64,7 @@ class TorchForward:
         self._device = torch.device(device)
         self._network = network.to(memory_format=torch.channels_last_3d).to(self._device).eval()
         self.batch_size = CPU_BATCH if device == "cpu" else cuda_batch_size(torch.cuda.mem_get_info()[0])
-        self.fill = CPU_FILL if device == "cpu" else self.batch_size
+        self.fixed_shape = device != "cpu"
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 1, 50, 50, 50) -> (n, n_features)."""
@@ -101,8 +101,9 @@ class Encoder:
     ) -> NDArray[np.float32]:
         """Compute features.
 
-        A patch's features do not depend on the patches beside it or on their order; on a CPU they are equal bits for
-        every batch size too (measured from 1 to 16). A batch that runs out of memory is halved and the run goes on.
+        A patch's features do not depend on the patches beside it or on their order. On a CPU they are equal bits for
+        every batch size too (measured from 1 to 16); on CUDA another batch size may move float32's last bits. A batch
+        that runs out of memory is halved and the run goes on.
 
         Args:
             patches: Patches, or their voxels as (n, 50, 50, 50) float32, scaled.
@@ -145,8 +146,8 @@ class Encoder:
         }
 
     def _filled_forward(self, voxels: Sequence[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
-        """Run a batch, filled up with copies of its first patch to at least `fill`, but not beyond `size` and 2."""
-        n_rows = max(len(voxels), min(self._forward.fill, max(size, CPU_FILL)))
+        """Run a batch, filled up with copies of its first patch (see `Forward`)."""
+        n_rows = size if self._forward.fixed_shape else max(len(voxels), MIN_ROWS)
         batch = np.empty((n_rows, 1, PATCH_SIZE, PATCH_SIZE, PATCH_SIZE), dtype=np.float32)
         for row, patch in enumerate(voxels):
             batch[row, 0] = patch

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -160,16 +161,22 @@ def with_n_features(info: WeightsInfo, stem_channels: int) -> WeightsInfo:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal.
+    """SHA-256 of a file, hexadecimal; computed once per process while size and modification time stay.
 
     Raises:
         WeightsError: The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        stat = path.stat()
+        return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise WeightsError(f"weights cannot be read: {error.strerror}", path.name, "check the file") from error
+
+
+@cache
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _entry(name_or_path: str | Path) -> WeightsEntry | None:

@@ -66,6 +66,27 @@ def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path, content):
         load_checkpoint(tmp_path / "empty.pt")
 
 
+def test_tensors_become_float32_and_int64_whatever_they_were(tmp_path):
+    mixed = {
+        "half": torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)),
+        "double": torch.ones(2).double(),
+        "count": torch.tensor(3, dtype=torch.uint8),
+    }
+    torch.save(mixed, tmp_path / "mixed.pt")
+    _, found = load_weights(tmp_path / "mixed.pt")
+    assert {name: tensor.dtype for name, tensor in found.items()} == {
+        "half": torch.float32,
+        "double": torch.float32,
+        "count": torch.int64,
+    }
+
+
+def test_complex_weights_are_refused(tmp_path):
+    torch.save({"conv1.weight": torch.ones(2, dtype=torch.complex64)}, tmp_path / "complex.pt")
+    with pytest.raises(WeightsError, match=r"conv1\.weight is complex"):
+        load_encoder(tmp_path / "complex.pt")
+
+
 class Evil:
     """What a pickle can do: write a file while it is loaded."""
 

@@ -144,8 +144,8 @@ def test_untrained_features_are_finite_and_differ_between_patches():
 class LimitedMemory:
     """A device that runs out of memory above `limit` patches; its features are the patches' first voxels."""
 
-    def __init__(self, limit: int, fill: int = 1) -> None:
-        self.limit, self.fill, self.batch_size = limit, fill, 8
+    def __init__(self, limit: int, *, fixed_shape: bool = False) -> None:
+        self.limit, self.fixed_shape, self.batch_size = limit, fixed_shape, 8
         self.sizes: list[int] = []
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -165,12 +165,12 @@ def numbered_patches(count: int) -> NDArray[np.float32]:
     return patches
 
 
-@pytest.mark.parametrize("fill", [1, 2, 8])
-def test_out_of_memory_halves_the_batch_and_goes_on(fill, caplog):
-    forward = LimitedMemory(limit=3, fill=fill)
+@pytest.mark.parametrize("fixed_shape", [False, True])
+def test_out_of_memory_halves_the_batch_and_goes_on(fixed_shape, caplog):
+    forward = LimitedMemory(limit=3, fixed_shape=fixed_shape)
     encoder = fake_encoder(forward)
     assert encoder.encode(numbered_patches(7)).ravel().tolist() == list(range(7))
-    assert forward.sizes[:3] == [7 if fill < 8 else 8, 4, 2]
+    assert forward.sizes[:3] == [8 if fixed_shape else 7, 4, 2]
     assert "going on with 2" in caplog.text
     forward.sizes.clear()
     encoder.encode(numbered_patches(4), batch_size=4)
@@ -183,12 +183,18 @@ def test_no_memory_for_a_single_patch_is_an_error_that_says_so():
 
 
 def test_small_batches_are_filled_up_and_progress_counts_real_patches():
-    forward = LimitedMemory(limit=100, fill=8)
+    forward = LimitedMemory(limit=100, fixed_shape=True)
     done: list[int] = []
     features = fake_encoder(forward).encode(numbered_patches(11), progress=done.append)
     assert features.ravel().tolist() == list(range(11))
     assert forward.sizes == [8, 8]
     assert done == [8, 3]
+
+
+def test_a_single_patch_runs_as_two_so_that_its_features_are_those_of_a_batch():
+    forward = LimitedMemory(limit=100)
+    assert fake_encoder(forward).encode(numbered_patches(1)).shape == (1, 1)
+    assert forward.sizes == [2]
 
 
 @pytest.mark.parametrize(
