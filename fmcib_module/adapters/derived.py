@@ -87,7 +87,7 @@ def image_references(series: Series, header: Dataset) -> list[Dataset]:
     """
     others = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.instances)
     others.pop((header.SOPClassUID, header.SOPInstanceUID), None)
-    nameless = copy.copy(header)
+    nameless = copy.deepcopy(header)  # a shallow copy shares its elements
     for keyword in _NAME_TAGS:
         setattr(nameless, keyword, None)
     return [nameless, *(reference(*uids, header.StudyInstanceUID, series.uid) for uids in others)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
 
 from fmcib_module.adapters.sr_numbers import code_item
 from fmcib_module.core.domain import Instance, Point, Series
@@ -61,6 +62,8 @@ def fill_frames(seg: Dataset, frames: Sequence[Frame], grid: Grid, instances: Se
     shared = seg.SharedFunctionalGroupsSequence[0]
     if "SegmentIdentificationSequence" in shared:  # of a single segment; many readers look for it per frame only
         del shared.SegmentIdentificationSequence
+    spacing = DSfloat(grid.spacing_mm[2], auto_format=True)
+    shared.PixelMeasuresSequence[0].SpacingBetweenSlices = spacing  # highdicom measures it, and found one slice
     seg.NumberOfFrames = len(frames)
     seg.SegmentsOverlap = "YES" if _overlap(frames) else "NO"
     pixels = b"".join(_packed(frames))
@@ -86,16 +89,28 @@ def _frame_item(frame: Frame, place: int, grid: Grid, instance: Instance | None)
 
 def _derivation(instance: Instance) -> Dataset:
     """The slice that a frame was drawn on (PS3.3 C.7.6.16.2.6)."""
-    source = Dataset()
-    source.ReferencedSOPClassUID = instance.sop_class_uid
-    source.ReferencedSOPInstanceUID = instance.sop_instance_uid
+    source = source_image_item(instance.sop_class_uid, instance.sop_instance_uid)
     if instance.frame is not None:
         source.ReferencedFrameNumber = instance.frame + 1
-    source.PurposeOfReferenceCodeSequence = [code_item(_SOURCE_IMAGE)]
     source.SpatialLocationsPreserved = "YES"
     item = Dataset()
     item.SourceImageSequence = [source]
     item.DerivationCodeSequence = [code_item(_SEGMENTATION)]
+    return item
+
+
+def source_image_item(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """Item of a Source Image Sequence."""
+    item = image_item(sop_class_uid, sop_instance_uid)
+    item.PurposeOfReferenceCodeSequence = [code_item(_SOURCE_IMAGE)]
+    return item
+
+
+def image_item(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """The two UIDs that refer to an instance (PS3.3 table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
     return item
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from fmcib_module.adapters.atomic import replacing
 from fmcib_module.adapters.derived import PRODUCT, common_arguments, copy_identity, image_references, read_header
-from fmcib_module.adapters.seg_frames import Frame, fill_frames, slice_instances
+from fmcib_module.adapters.seg_frames import Frame, fill_frames, image_item, slice_instances, source_image_item
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Seed, Series, SeriesReport
 from fmcib_module.core.report import (
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 SERIES_NUMBER = 9002
 """High, so that it does not meet the scanner's own numbers."""
 
-LABEL_LENGTH = 64
-"""SegmentLabel is a Long String (PS3.5 6.2); the whole label is in TrackingID."""
+LABEL_BYTES = 64
+"""SegmentLabel is a Long String of 64 characters (PS3.5 6.2), but dicom3tools counts bytes; TrackingID has it all."""
 
 Mask = tuple[int, NDArray[np.bool_]]
 """(first_k, (n, J, I)): a lesion's voxels in the slices first_k .. first_k + n - 1 of the CT's grid."""
@@ -142,6 +142,10 @@ def _as_single_frame(series: Series, header: Dataset, grid: Grid) -> Dataset:
     source = image_references(series, header)[0]
     source.Rows, source.Columns = grid.shape[1:]
     source.Modality = series.modality
+    source.SOPClassUID = CTImageStorage
+    first = series.instances[0]
+    source.ImagePositionPatient, source.ImageOrientationPatient = list(first.position_mm), list(first.orientation)
+    source.PixelSpacing, source.SliceThickness = list(first.spacing_mm), grid.spacing_mm[2]
     if "NumberOfFrames" in source:
         del source.NumberOfFrames
     return source
@@ -184,24 +188,19 @@ def _origin(seed: Seed) -> str:
 
 
 def _long_string(text: str) -> str:
-    """Without what a Long String must not hold (PS3.5 6.2): backslash, control characters, more than 64 of them."""
-    return "".join(char if char.isprintable() and char != "\\" else " " for char in text)[:LABEL_LENGTH].strip() or "-"
+    """Without what a Long String must not hold (PS3.5 6.2): backslash, control characters, too many of any."""
+    allowed = "".join(char if char.isprintable() and char != "\\" else " " for char in text)
+    return allowed.encode()[:LABEL_BYTES].decode(errors="ignore").strip() or "-"
 
 
 def _refer_to_series(seg: Dataset, series: Series) -> None:
     """List every instance of the source series, once (PS3.3 C.12.1.1, Common Instance Reference)."""
+    uids = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.instances)
     item = Dataset()
     item.SeriesInstanceUID = series.uid
-    uids = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.instances)
-    item.ReferencedInstanceSequence = [_instance_item(*pair) for pair in uids]
+    item.ReferencedInstanceSequence = [image_item(*pair) for pair in uids]
     seg.ReferencedSeriesSequence = [item]
+    seg.SourceImageSequence = [source_image_item(*pair) for pair in uids]
     organization = deterministic_uid("dimensions", seg.SOPInstanceUID)
     for dimension in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         dimension.DimensionOrganizationUID = organization
-
-
-def _instance_item(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = sop_class_uid
-    item.ReferencedSOPInstanceUID = sop_instance_uid
-    return item
