@@ -1,4 +1,7 @@
-"""Settings of a run: one frozen dataclass, read from YAML, an unknown key is an error."""
+"""Settings of a run: one frozen dataclass, read from YAML, an unknown key is an error.
+
+`read_yaml`, `from_plain` and `to_plain` do this for any frozen dataclass (training has its own).
+"""
 
 import dataclasses
 import hashlib
@@ -8,12 +11,14 @@ import typing
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from fmcib_module.core.conventions import Irregular, Mode, SeedKind
 from fmcib_module.core.errors import ConfigError
+
+T = TypeVar("T")
 
 
 class Device(StrEnum):
@@ -70,7 +75,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as YAML or JSON hold them."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        plain: dict[str, Any] = to_plain(self)
+        return plain
 
 
 def read_settings(path: Path, **overrides: Any) -> Settings:
@@ -79,14 +85,7 @@ def read_settings(path: Path, **overrides: Any) -> Settings:
     Raises:
         ConfigError: The file is absent or not YAML, a key is unknown, or a value does not fit.
     """
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = type(error).__name__
-        raise ConfigError(f"settings cannot be read: {reason}", path.name, "give a readable YAML file") from error
-    if not isinstance(loaded, dict | None):
-        raise ConfigError("settings are not a mapping", path.name, "write one `key: value` per line")
-    return settings_from_dict({**(loaded or {}), **overrides}, where=path.name)
+    return settings_from_dict({**read_yaml(path), **overrides}, where=path.name)
 
 
 def settings_from_dict(values: dict[str, Any], *, where: str = "settings") -> Settings:
@@ -95,17 +94,63 @@ def settings_from_dict(values: dict[str, Any], *, where: str = "settings") -> Se
     Raises:
         ConfigError: A key is unknown, or a value does not fit; the message lists what is allowed.
     """
-    hints = typing.get_type_hints(Settings)
+    return from_plain(Settings, values, where=where)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; empty for an empty file.
+
+    Raises:
+        ConfigError: The file is absent, not YAML, or not a mapping.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = type(error).__name__
+        raise ConfigError(f"settings cannot be read: {reason}", path.name, "give a readable YAML file") from error
+    if not isinstance(loaded, dict | None):
+        raise ConfigError("settings are not a mapping", path.name, "write one `key: value` per line")
+    return loaded or {}
+
+
+def from_plain(kind: type[T], values: dict[str, Any], *, where: str) -> T:
+    """Make a dataclass of plain values; its fields may be dataclasses, enums, tuples, str, bool, int and float.
+
+    Args:
+        kind: The dataclass.
+        values: Field name -> value, as YAML gives them; what is absent keeps its default.
+        where: The file's name, for messages.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value does not fit; the message lists what is allowed.
+    """
+    hints = typing.get_type_hints(kind)
     unknown = sorted(str(key) for key in values if key not in hints)
     if unknown:
         raise ConfigError(f"unknown key(s) {', '.join(unknown)}", where, f"known keys: {', '.join(hints)}")
-    return Settings(**{key: _convert(key, value, hints[key], where) for key, value in values.items()})
+    try:
+        return kind(**{key: _convert(key, value, hints[key], where) for key, value in values.items()})
+    except TypeError as error:  # the dataclass names the fields that have no default
+        raise ConfigError(str(error).rpartition("() ")[2], where, "add them") from error
+
+
+def to_plain(value: Any) -> Any:
+    """The opposite of `from_plain`: dataclasses become mappings, tuples lists, enums their values."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [to_plain(item) for item in value]
+    return value
 
 
 def _convert(key: str, value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(key, item, typing.get_args(hint)[0], where) for item in items)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_plain(typing.cast("type[Any]", hint), value, where=f"{where}: {key}")
     if issubclass(hint, Enum):
         try:
             return hint(value)
@@ -114,14 +159,8 @@ def _convert(key: str, value: Any, hint: Any, where: str) -> Any:
             raise ConfigError(f"{key} is {value!r}", where, f"use one of: {allowed}") from error
     if hint is str and isinstance(value, int | str | Path) and not isinstance(value, bool):
         return str(value)
+    if hint is float and type(value) is int:
+        return float(value)
     if type(value) is not hint:
         raise ConfigError(f"{key} is {value!r}", where, f"give a value of type {hint.__name__}")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
     return value
