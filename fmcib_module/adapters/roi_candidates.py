@@ -21,7 +21,7 @@ DAMAGED = (
     OverflowError,
     struct.error,
 )
-"""What pydicom and its decoders raise on damaged files; there is no common base (InvalidDicomError is an Exception)."""
+"""What pydicom and its decoders raise on damaged files; they have no narrower common base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _matches(candidates: Sequence[RoiCandidate], item: str) -> set[int]:
 
 
 def frame_of_reference_flags(
-    series: Series, *, frame_of_reference_uid: str, series_uids: set[str], sop_uids: set[str], where: str
+    series: Series, *, frame_of_reference_uid: str, series_uids: set[str], sop_uids: frozenset[str], where: str
 ) -> tuple[Flag, ...]:
     """Check that an ROI lives in the series' frame of reference.
 

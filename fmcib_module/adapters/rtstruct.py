@@ -50,12 +50,15 @@ def list_rtstruct_rois(source: RoiSource, series: Series) -> list[RoiCandidate]:
     """
     dataset = _read(source)
     try:
-        names = sorted((int(roi.ROINumber), str(roi.get("ROIName", ""))) for roi in dataset.StructureSetROISequence)
+        names = [(int(roi.ROINumber), str(roi.get("ROIName", ""))) for roi in dataset.StructureSetROISequence]
+        listed = {number for number, _ in names}
+        drawn = {int(item.ReferencedROINumber) for item in dataset.get("ROIContourSequence") or []}
+        names += [(number, f"ROI {number}") for number in drawn - listed]  # drawn, but left out of the list
     except DAMAGED as error:
         raise InputError("the list of ROIs cannot be read", f"RTSTRUCT {source.uid}", "export it again") from error
     return [
         RoiCandidate(name, number, source, partial(_make_seeds, dataset, source, series, number, name))
-        for number, name in names
+        for number, name in sorted(names)
     ]
 
 
@@ -84,7 +87,7 @@ def _make_seeds(dataset: Any, source: RoiSource, series: Series, number: int, na
     contours = _read_contours(dataset, number, where)
     if not contours.closed and not contours.other:
         raise SeedNotFoundError("the ROI has no contours", where, "draw it, or leave it out of the choice of ROIs")
-    flags = _reference_flags(dataset, series, number, contours, where)
+    flags = _reference_flags(dataset, source, series, number, contours, where)
     seed = partial(Seed, label=name, source_uid=source.uid, kind=SeedKind.RTSTRUCT, roi_number=number)
     stacks = _stacks(contours, series)
     if not stacks:
@@ -139,7 +142,9 @@ def _slice_spacing_mm(series: Series) -> float:
     return float(np.linalg.norm(second - first))
 
 
-def _reference_flags(dataset: Any, series: Series, number: int, contours: RoiContours, where: str) -> tuple[Flag, ...]:
+def _reference_flags(
+    dataset: Any, source: RoiSource, series: Series, number: int, contours: RoiContours, where: str
+) -> tuple[Flag, ...]:
     """Check frame of reference and image references; see `frame_of_reference_flags`."""
     frame_uid = next(
         (
@@ -152,8 +157,11 @@ def _reference_flags(dataset: Any, series: Series, number: int, contours: RoiCon
     flags = frame_of_reference_flags(
         series,
         frame_of_reference_uid=frame_uid or str(dataset.get("FrameOfReferenceUID") or ""),
-        series_uids={str(item.get("SeriesInstanceUID", "")) for item in _referenced_series(dataset)},
-        sop_uids=set().union(*contours.image_uids),
+        series_uids={
+            *source.referenced_series_uids,
+            *(str(item.get("SeriesInstanceUID", "")) for item in _referenced_series(dataset)),
+        },
+        sop_uids=source.referenced_sop_uids.union(*contours.image_uids),
         where=where,
     )
     present = {instance.sop_instance_uid for instance in series.instances}
@@ -170,8 +178,8 @@ def _referenced_series(dataset: Any) -> Iterator[Any]:
 
 def _read(source: RoiSource) -> Any:
     try:
-        return pydicom.dcmread(source.path)
-    except (*DAMAGED, pydicom.errors.InvalidDicomError) as error:
+        return pydicom.dcmread(source.path, force=True)  # some exports lack the preamble
+    except DAMAGED as error:
         reason = type(error).__name__
         raise InputError(f"the file cannot be read ({reason})", f"RTSTRUCT {source.uid}", "export it again") from error
 

@@ -61,10 +61,10 @@ class SegFile:
     """
 
     def __init__(self, source: RoiSource) -> None:
-        self.source_uid = source.uid
+        self.source = source
         self.where = f"SEG {source.uid}"
         try:
-            self.dataset: Any = pydicom.dcmread(source.path)
+            self.dataset: Any = pydicom.dcmread(source.path, force=True)
             self.kind = str(self.dataset.get("SegmentationType", "BINARY"))
             self.shape = int(self.dataset.Rows), int(self.dataset.Columns)
             self.segments = sorted(
@@ -72,7 +72,7 @@ class SegFile:
                 for item in self.dataset.SegmentSequence
                 if int(item.SegmentNumber) > 0  # a label map may describe its background as 0
             )
-        except (*DAMAGED, pydicom.errors.InvalidDicomError) as error:
+        except DAMAGED as error:
             reason = type(error).__name__
             raise InputError(f"the file cannot be read ({reason})", self.where, "export it again") from error
 
@@ -208,8 +208,11 @@ def _make_seeds(seg: SegFile, series: Series, number: int, label: str) -> tuple[
     flags = frame_of_reference_flags(
         series,
         frame_of_reference_uid=str(seg.dataset.get("FrameOfReferenceUID") or ""),
-        series_uids={str(item.get("SeriesInstanceUID")) for item in seg.dataset.get("ReferencedSeriesSequence") or []},
-        sop_uids=set(),
+        series_uids={
+            *seg.source.referenced_series_uids,
+            *(str(item.get("SeriesInstanceUID")) for item in seg.dataset.get("ReferencedSeriesSequence") or []),
+        },
+        sop_uids=seg.source.referenced_sop_uids,
         where=where,
     )
     found = compute_mask_centroid(seg.blocks(number))
@@ -219,7 +222,7 @@ def _make_seeds(seg: SegFile, series: Series, number: int, label: str) -> tuple[
         Seed(
             found.lps_mm,
             label=label,
-            source_uid=seg.source_uid,
+            source_uid=seg.source.uid,
             kind=SeedKind.SEG,
             roi_number=number,
             extent_mm=found.extent_mm,

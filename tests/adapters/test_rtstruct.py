@@ -135,6 +135,21 @@ def test_damaged_contour_data_is_a_failure_that_says_what(tmp_path, data, reason
     assert reason in failures[0].error.what
 
 
+def test_an_roi_that_is_drawn_but_not_listed_is_not_lost(tmp_path):
+    path = tmp_path / "rs.dcm"
+    source = write_rtstruct(path, [(5, "GTV", [contour(SQUARE)]), (6, "Node", [contour(SQUARE)])])
+    dataset = pydicom.dcmread(path)
+    del dataset.StructureSetROISequence[0]
+    dataset.save_as(path)
+    assert [(seed.roi_number, seed.label) for seed in find_seeds(bare_series(source))] == [(5, "ROI 5"), (6, "Node")]
+
+
+def test_a_file_without_preamble_is_read(tmp_path):
+    source = write_rtstruct(tmp_path / "rs.dcm", [(5, "GTV", [contour(SQUARE)])])
+    source.path.write_bytes(source.path.read_bytes()[132:])
+    assert len(find_seeds(bare_series(source))) == 1
+
+
 def test_garbage_in_contour_data_is_a_failure(tmp_path):
     path = tmp_path / "rs.dcm"
     source = write_rtstruct(path, [(5, "GTV", [contour(SQUARE)])])
