@@ -17,11 +17,12 @@ from fmcib_module.progress import Progress
 
 if TYPE_CHECKING:
     from fmcib_module.adapters.weights_registry import WeightsEntry
+    from fmcib_module.core.volume import Grid
     from fmcib_module.inspection import Inspection
 
 COLOURS = {Status.OK: "green", Status.FLAGGED: "yellow", Status.FAILED: "red", Status.SKIPPED: "dim"}
 
-out = Console()
+out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -101,16 +102,15 @@ def show_ledger(ledger: Ledger, output: Path, *, json_log: bool) -> None:
 
 
 def show_inspection(inspection: "Inspection") -> None:
-    """Series and ROIs as a table, then what cannot be used."""
-    table = Table("series / ROI", "what", "centre LPS mm", "size mm", "status", "why", show_lines=False)
+    """Series and ROIs, one line each, then what cannot be used."""
     for entry in inspection.ledger.series:
         grid = inspection.grids.get(entry.output)
-        size = " x ".join(f"{n}" for n in grid.shape) if grid else ""
-        spacing = " x ".join(f"{s:.2f}" for s in grid.spacing_mm[::-1]) if grid else ""
-        table.add_row(entry.series_uid, f"{entry.modality} {size}", "", spacing, _status(entry), _why(entry))
+        out.print(
+            f"{_status(entry)} series {entry.series_uid} {entry.modality}{_size(grid)}{_why(entry)}", highlight=False
+        )
         for roi in entry.rois:
-            table.add_row(*_roi_row(roi))
-    out.print(table)
+            same = roi.reason is not None and roi.reason == entry.reason
+            out.print(_roi_line(roi, why="" if same else _why(roi)), highlight=False)
     _show_problems(inspection.ledger.problems)
     counts = inspection.ledger.counts()
     out.print(
@@ -133,19 +133,27 @@ def show_weights(entries: "Iterable[WeightsEntry]") -> None:
     out.print(table)
 
 
-def _roi_row(roi: RoiEntry) -> list[str]:
+def _size(grid: "Grid | None") -> str:
+    if grid is None:
+        return ""
+    spacing = " x ".join(f"{value:.2f}" for value in grid.spacing_mm[::-1])
+    return f", {' x '.join(map(str, grid.shape))} voxels of {spacing} mm"
+
+
+def _roi_line(roi: RoiEntry, *, why: str) -> str:
     number = "" if roi.roi_number is None else f" #{roi.roi_number}"
-    centre = ", ".join(f"{v:.1f}" for v in roi.lps_mm) if roi.lps_mm else ""
-    size = " x ".join(f"{v:.0f}" for v in roi.extent_mm) if roi.extent_mm else ""
-    return [f"  {escape(roi.label)}{number}", roi.kind, centre, size, _status(roi), _why(roi)]
+    centre = f" at ({', '.join(f'{v:.1f}' for v in roi.lps_mm)}) mm" if roi.lps_mm else ""
+    size = f", {' x '.join(f'{v:.0f}' for v in roi.extent_mm)} mm" if roi.extent_mm else ""
+    return f"    {_status(roi)} {roi.kind} {escape(repr(roi.label))}{number}{centre}{size}{why}"
 
 
 def _status(entry: SeriesEntry | RoiEntry) -> str:
-    return f"[{COLOURS[entry.status]}]{entry.status}[/]"
+    return f"[{COLOURS[entry.status]}]{entry.status.value:7}[/]"
 
 
 def _why(entry: SeriesEntry | RoiEntry) -> str:
-    return escape(entry.reason.what) if entry.reason else ", ".join(entry.flags)
+    why = entry.reason.what if entry.reason else ", ".join(entry.flags)
+    return f": {escape(why)}" if why else ""
 
 
 def _show_failures(entry: SeriesEntry) -> None:
