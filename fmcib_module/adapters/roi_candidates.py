@@ -2,12 +2,16 @@
 
 import re
 import struct
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pydicom
 
 from fmcib_module.core.conventions import PATCH_SIZE, PATCH_SPACING_MM, Flag
 from fmcib_module.core.domain import Point, RoiSource, Seed, Series
-from fmcib_module.core.errors import FrameOfReferenceError
+from fmcib_module.core.errors import FrameOfReferenceError, InputError
 
 DAMAGED = (
     OSError,
@@ -41,6 +45,21 @@ class RoiCandidate:
     source: RoiSource
     make_seeds: Callable[[], tuple[Seed, ...]]
     is_named: bool = True
+
+
+def read_dataset(source: RoiSource) -> Any:
+    """Read a whole RTSTRUCT or SEG; some exports lack the preamble.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's remarks quote values, which may name the patient
+            return pydicom.dcmread(source.path, force=True)
+    except DAMAGED as error:
+        what = f"the file cannot be read ({type(error).__name__})"
+        raise InputError(what, f"{source.kind} {source.uid}", "export it again from its source") from error
 
 
 def choose(candidates: Sequence[RoiCandidate], rois: Sequence[str]) -> tuple[list[RoiCandidate], list[str]]:

@@ -9,7 +9,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from fmcib_module.adapters.roi_candidates import DAMAGED, RoiCandidate, frame_of_reference_flags, size_flags
+from fmcib_module.adapters.roi_candidates import (
+    DAMAGED,
+    RoiCandidate,
+    frame_of_reference_flags,
+    read_dataset,
+    size_flags,
+)
 from fmcib_module.core.centroid import crop_slices, sphere_on_grid
 from fmcib_module.core.contours import ContourStack, compute_centroid, rasterise, stack_contours
 from fmcib_module.core.conventions import Flag, SeedKind
@@ -48,7 +54,7 @@ def list_rtstruct_rois(source: RoiSource, series: Series) -> list[RoiCandidate]:
     Raises:
         InputError: The file cannot be read.
     """
-    dataset = _read(source)
+    dataset = read_dataset(source)
     try:
         names = [(int(roi.ROINumber), str(roi.get("ROIName", ""))) for roi in dataset.StructureSetROISequence]
         listed = {number for number, _ in names}
@@ -71,7 +77,9 @@ def rtstruct_mask(source: RoiSource, series: Series, seed: Seed, grid: Grid) -> 
     Raises:
         InputError: The file or the contours cannot be read.
     """
-    contours = _read_contours(_read(source), seed.roi_number or 0, f"ROI {seed.label!r} of RTSTRUCT {source.uid}")
+    contours = _read_contours(
+        read_dataset(source), seed.roi_number or 0, f"ROI {seed.label!r} of RTSTRUCT {source.uid}"
+    )
     stacks = _stacks(contours, series)
     if not stacks:
         return sphere_on_grid(seed.lps_mm, POINT_RADIUS_MM, grid)
@@ -174,14 +182,6 @@ def _referenced_series(dataset: Any) -> Iterator[Any]:
     for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
         for study in frame.get("RTReferencedStudySequence") or []:
             yield from study.get("RTReferencedSeriesSequence") or []
-
-
-def _read(source: RoiSource) -> Any:
-    try:
-        return pydicom.dcmread(source.path, force=True)  # some exports lack the preamble
-    except DAMAGED as error:
-        reason = type(error).__name__
-        raise InputError(f"the file cannot be read ({reason})", f"RTSTRUCT {source.uid}", "export it again") from error
 
 
 def _read_contours(dataset: Any, number: int, where: str) -> RoiContours:

@@ -14,7 +14,13 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 
-from fmcib_module.adapters.roi_candidates import DAMAGED, RoiCandidate, frame_of_reference_flags, size_flags
+from fmcib_module.adapters.roi_candidates import (
+    DAMAGED,
+    RoiCandidate,
+    frame_of_reference_flags,
+    read_dataset,
+    size_flags,
+)
 from fmcib_module.core.centroid import Block, Weights, compute_mask_centroid, crop, mask_on_grid
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import RoiSource, Seed, Series
@@ -63,8 +69,8 @@ class SegFile:
     def __init__(self, source: RoiSource) -> None:
         self.source = source
         self.where = f"SEG {source.uid}"
+        self.dataset = read_dataset(source)
         try:
-            self.dataset: Any = pydicom.dcmread(source.path, force=True)
             self.kind = str(self.dataset.get("SegmentationType", "BINARY"))
             self.shape = int(self.dataset.Rows), int(self.dataset.Columns)
             self.segments = sorted(
@@ -74,7 +80,9 @@ class SegFile:
             )
         except DAMAGED as error:
             reason = type(error).__name__
-            raise InputError(f"the file cannot be read ({reason})", self.where, "export it again") from error
+            raise InputError(
+                f"the list of segments cannot be read ({reason})", self.where, "export it again"
+            ) from error
 
     def blocks(self, number: int) -> list[Block]:
         """The frames of a segment, each cut to its voxels with weight > 0.
