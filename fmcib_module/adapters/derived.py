@@ -1,18 +1,18 @@
 """What our DICOM objects take over from their source: patient, study, de-identification and references."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.valuerep import VR
+from pydicom.valuerep import DA, TM, VR
 
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Provenance, RoiSource, Series
 from fmcib_module.core.errors import PixelDataError
-from fmcib_module.core.report import deterministic_uid
+from fmcib_module.core.report import Concept, deterministic_uid
 
 PRODUCT: Final = "fmcib-module"
 MANUFACTURER: Final = "The fmcib-module authors"
@@ -25,6 +25,8 @@ _TYPE_2_TAGS = (
     *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
 """Patient and General Study attributes that must be present, empty where unknown (PS3.3 C.7.1.1, C.7.2.1)."""
+
+_DATES_AND_TIMES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 
 _NAME_TAGS = ("PatientName", "ReferringPhysicianName")
 
@@ -46,8 +48,15 @@ _IMAGE_TAGS = (
 )
 
 
+tolerant_of_source = pydicom.config.disable_value_validation
+"""Context in which a source's own faults (a StudyID that is too long, an age like "1Y") neither stop the writing of its
+results nor are quoted in warnings, which would put identifiers into logs."""
+
+
 def read_header(series: Series) -> Dataset:
     """Read what a derived object takes over from the first instance of a series; text comes out as UTF-8.
+
+    Use inside `tolerant_of_source`. Sex, dates and times that DICOM does not define come out empty.
 
     Raises:
         PixelDataError: The file cannot be read any more.
@@ -65,9 +74,20 @@ def read_header(series: Series) -> Dataset:
             setattr(header, keyword, None)
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = None
+    for keyword, convert in _DATES_AND_TIMES.items():
+        if not _is_valid(header[keyword].value, convert):
+            setattr(header, keyword, None)
     if "FrameOfReferenceUID" not in header and series.frame_of_reference_uid:
         header.FrameOfReferenceUID = series.frame_of_reference_uid
     return header
+
+
+def _is_valid(value: Any, convert: Callable[[Any], object]) -> bool:
+    try:
+        convert(value)
+    except ValueError:
+        return False
+    return True
 
 
 def read_roi_source(source: RoiSource) -> Dataset:
@@ -101,6 +121,15 @@ def reference(sop_class_uid: str, sop_instance_uid: str, study_uid: str, series_
     dataset.StudyInstanceUID = study_uid
     dataset.SeriesInstanceUID = series_uid
     return dataset
+
+
+def code_item(concept: Concept) -> Dataset:
+    """A coded concept as an item of a code sequence."""
+    item = Dataset()
+    item.CodeValue = concept.value
+    item.CodingSchemeDesignator = concept.scheme
+    item.CodeMeaning = concept.meaning
+    return item
 
 
 def copy_identity(header: Dataset, derived: Dataset) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
-from fmcib_module.adapters.sr_numbers import code_item
+from fmcib_module.adapters.derived import code_item
 from fmcib_module.core.domain import Instance, Point, Series
 from fmcib_module.core.report import Concept
 from fmcib_module.core.volume import Grid

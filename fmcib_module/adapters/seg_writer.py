@@ -16,7 +16,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from fmcib_module.adapters.atomic import replacing
-from fmcib_module.adapters.derived import PRODUCT, common_arguments, copy_identity, image_references, read_header
+from fmcib_module.adapters.derived import (
+    PRODUCT,
+    common_arguments,
+    copy_identity,
+    image_references,
+    read_header,
+    tolerant_of_source,
+)
 from fmcib_module.adapters.seg_frames import Frame, fill_frames, image_item, slice_instances, source_image_item
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Seed, Series, SeriesReport
@@ -71,17 +78,19 @@ def write_seed_seg(report: SeriesReport, masks: Sequence[Mask], grid: Grid, path
         ValueError: Masks do not fit lesions or grid, or the report is of an image file.
     """
     _check(report, masks, grid)
-    header = read_header(report.series)
-    outlines = _outlines(report, masks)
-    if not outlines or "FrameOfReferenceUID" not in header:
-        return None
-    instances = slice_instances(report.series, grid)
-    seg = _token_object(report, outlines, grid, header)
-    fill_frames(seg, [frame for outline in outlines for frame in outline.frames], grid, instances)
-    _refer_to_series(seg, report.series)
-    copy_identity(header, seg)
-    with replacing(path) as temporary:
-        pydicom.dcmwrite(temporary, seg, enforce_file_format=True)
+    with tolerant_of_source():
+        header = read_header(report.series)
+        outlines = _outlines(report, masks)
+        if not outlines or "FrameOfReferenceUID" not in header:
+            return None
+        seg = _token_object(report, outlines, grid, header)
+        frames = [frame for outline in outlines for frame in outline.frames]
+        fill_frames(seg, frames, grid, slice_instances(report.series, grid))
+        _refer_to_series(seg, report.series)
+        copy_identity(header, seg)
+        seg.ContentCreatorName = None  # unknown, but type 2 (PS3.3 table 10-12)
+        with replacing(path) as temporary:
+            pydicom.dcmwrite(temporary, seg, enforce_file_format=True)
     del seg.PixelData
     return seg
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     import highdicom as hd
 
 
+_REGION = "AnatomicRegionSequence"
+_CODE_VALUES = {"CodeValue", "LongCodeValue", "URNCodeValue"}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LesionSources:
     """The DICOM objects that the lesions of a series came from.
@@ -143,14 +147,23 @@ def _finding(segment: Dataset | None) -> dict[str, Any]:
     """Finding, its category and site: what a source SEG says of its segment; else a lesion at an unnamed site."""
     import highdicom as hd
 
+    finding: dict[str, Any] = {"finding_type": _code(LESION), "finding_category": _code(MORPHOLOGIC_ABNORMALITY)}
     if segment is None:
-        return {"finding_type": _code(LESION), "finding_category": _code(MORPHOLOGIC_ABNORMALITY)}
-    regions = segment.get("AnatomicRegionSequence") or []
-    return {
-        "finding_type": hd.sr.CodedConcept.from_dataset(segment.SegmentedPropertyTypeCodeSequence[0]),
-        "finding_category": hd.sr.CodedConcept.from_dataset(segment.SegmentedPropertyCategoryCodeSequence[0]),
-        "finding_sites": [hd.sr.FindingSite(hd.sr.CodedConcept.from_dataset(region)) for region in regions],
-    }
+        return finding
+    kinds = _codes_in(segment, "SegmentedPropertyTypeCodeSequence")
+    categories = _codes_in(segment, "SegmentedPropertyCategoryCodeSequence")
+    if kinds:
+        finding = {"finding_type": kinds[0], "finding_category": categories[0] if categories else None}
+    return {**finding, "finding_sites": [hd.sr.FindingSite(site) for site in _codes_in(segment, _REGION)]}
+
+
+def _codes_in(segment: Dataset, keyword: str) -> list["hd.sr.CodedConcept"]:
+    """The complete codes of a sequence: old or hand-made segmentations leave some of them half empty."""
+    import highdicom as hd
+
+    items = segment.get(keyword) or []
+    complete = [item for item in items if all(item.get(part) for part in ("CodingSchemeDesignator", "CodeMeaning"))]
+    return [hd.sr.CodedConcept.from_dataset(item) for item in complete if _CODE_VALUES & set(item.dir())]
 
 
 def _code(concept: Concept) -> "hd.sr.CodedConcept":

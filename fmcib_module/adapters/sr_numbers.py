@@ -9,6 +9,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_sequence_item
 from pydicom.valuerep import DSfloat
 
+from fmcib_module.adapters.derived import code_item
 from fmcib_module.core.report import NO_UNITS, Concept, feature_concept
 
 DS_LENGTH = 16
@@ -53,15 +54,6 @@ def number_item(concept: Concept) -> Dataset:
     item.ValueType = "NUM"
     item.ConceptNameCodeSequence = [code_item(concept)]
     item.MeasuredValueSequence = [value]
-    return item
-
-
-def code_item(concept: Concept) -> Dataset:
-    """A coded concept as an item of a code sequence."""
-    item = Dataset()
-    item.CodeValue = concept.value
-    item.CodingSchemeDesignator = concept.scheme
-    item.CodeMeaning = concept.meaning
     return item
 
 

@@ -22,6 +22,7 @@ from fmcib_module.adapters.derived import (
     copy_identity,
     image_references,
     read_header,
+    tolerant_of_source,
 )
 from fmcib_module.adapters.sr_group import LesionSources, measurement_group
 from fmcib_module.adapters.sr_numbers import encode_item, encode_numbers, number_item
@@ -67,17 +68,18 @@ def write_sr(report: SeriesReport, folder: Path, *, segmentation: Dataset | None
     if not report.series.instances or not report.lesions:
         msg = "an SR needs a DICOM series and at least one lesion"
         raise ValueError(msg)
-    header = read_header(report.series)
-    sources = LesionSources.read(report, segmentation)
-    evidence = [*image_references(report.series, header), *sources.references()]
     parts = [report.lesions[at : at + LESIONS_PER_SR] for at in range(0, len(report.lesions), LESIONS_PER_SR)]
-    written = []
-    for number, lesions in enumerate(parts, start=1):
-        document = _document(report, lesions, sources, evidence, number)
-        copy_identity(header, document)
-        name = "features.sr.dcm" if len(parts) == 1 else f"features.{number:03d}.sr.dcm"
-        write_bytes(folder / name, _with_numbers(document, [_encoded(report, lesion) for lesion in lesions]))
-        written.append(folder / name)
+    with tolerant_of_source():
+        header = read_header(report.series)
+        sources = LesionSources.read(report, segmentation)
+        evidence = [*image_references(report.series, header), *sources.references()]
+        written = []
+        for number, lesions in enumerate(parts, start=1):
+            document = _document(report, lesions, sources, evidence, number)
+            copy_identity(header, document)
+            name = "features.sr.dcm" if len(parts) == 1 else f"features.{number:03d}.sr.dcm"
+            write_bytes(folder / name, _with_numbers(document, [_encoded(report, lesion) for lesion in lesions]))
+            written.append(folder / name)
     for stale in set(folder.glob("features*.sr.dcm")).difference(written):
         stale.unlink()
     return tuple(written)

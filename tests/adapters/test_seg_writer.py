@@ -1,3 +1,4 @@
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
@@ -23,6 +25,7 @@ from tests.adapters.report_builders import (
     random_features,
     report_of,
     series_of,
+    tool,
 )
 from tests.phantoms import ORIENTATIONS, PhantomStudy, write_study
 from tests.shared import DATA, needs_shared
@@ -88,6 +91,18 @@ def test_highdicom_gives_the_masks_back_on_the_source_images(study: PhantomStudy
     lowest = volume.map_indices_to_reference(np.array([[0, 0, 0], [volume.spatial_shape[0] - 1, 0, 0]]))
     expected = (study.affine @ [0, 0, first, 1])[:3]
     assert np.abs(lowest - expected).sum(axis=1).min() < 1e-4
+
+
+def test_dcmqi_and_simpleitk_find_the_same_centroids(study: PhantomStudy, tmp_path: Path) -> None:
+    written(study, tmp_path / "seeds.seg.dcm")
+    command = [tool("segimage2itkimage"), "--inputDICOM", str(tmp_path / "seeds.seg.dcm")]
+    done = subprocess.run([*command, "--outputDirectory", str(tmp_path)], capture_output=True, check=True)
+    assert b"type 2" not in done.stderr
+    sitk: Any = SimpleITK
+    for number, centre in enumerate(study.centroids.values(), start=1):
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        shape.Execute(sitk.ReadImage(str(tmp_path / f"{number}.nrrd"), sitk.sitkUInt8))
+        assert shape.GetCentroid(number) == pytest.approx(centre, abs=1e-4)
 
 
 def test_validator_finds_nothing_to_complain_about(study: PhantomStudy, tmp_path: Path) -> None:

@@ -299,6 +299,38 @@ def test_patient_study_and_deidentification_are_taken_over(study: PhantomStudy, 
     assert document.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
 
 
+def test_faults_of_the_source_neither_stop_the_report_nor_reach_a_warning(study: PhantomStudy, tmp_path: Path) -> None:
+    with pydicom.config.disable_value_validation():
+        ct = pydicom.dcmread(study.ct_paths[0])
+        ct.PatientBirthDate = "19500230"
+        ct.StudyTime = "noon"
+        ct.StudyID = "longer than sixteen characters"
+        ct.PatientAge = "61"
+        ct.save_as(tmp_path / "ct.dcm")
+        series = series_of([tmp_path / "ct.dcm"])
+    report = report_of(series, [Lesion(Seed((1, 2, 3), "L", ""), random_features(3))])
+    mask = (0, np.ones((1, 32, 32), dtype=np.bool_))
+    seg = write_seed_seg(report, [mask], Grid.from_matrix((1, 32, 32), study.affine), tmp_path / "seeds.seg.dcm")
+    (path,) = write_sr(report, tmp_path, segmentation=seg)  # warnings are errors here
+    with pydicom.config.disable_value_validation():
+        document = pydicom.dcmread(path)
+        assert (document.PatientBirthDate, document.StudyTime) == ("", "")
+        assert (document.StudyID, document.PatientAge) == ("longer than sixteen characters", "61")
+
+
+def test_a_seg_with_half_empty_codes_gives_a_lesion(study: PhantomStudy, tmp_path: Path) -> None:
+    assert study.seg_path is not None
+    original = pydicom.dcmread(study.seg_path)
+    for segment in original.SegmentSequence:
+        del segment.SegmentedPropertyCategoryCodeSequence
+        del segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
+    original.save_as(tmp_path / "bare.dcm")
+    series = series_of(study.ct_paths, [(tmp_path / "bare.dcm", SeedKind.SEG)])
+    (path,) = write_sr(report_of(series, phantom_lesions(study, SeedKind.SEG)), tmp_path, segmentation=None)
+    group = groups_of(pydicom.dcmread(path))[0]
+    assert named(group, "Finding").ConceptCodeSequence[0].CodeMeaning == "Lesion"
+
+
 def test_features_that_are_not_finite_are_an_error_that_names_the_roi(study: PhantomStudy, tmp_path: Path) -> None:
     report = report_of(phantom_series(study), [Lesion(Seed((1, 2, 3), "GTV", ""), np.full(3, np.nan, np.float32))])
     with pytest.raises(OutputError, match=f"{study.series_uid}, ROI 'GTV'"):
