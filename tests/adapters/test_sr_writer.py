@@ -385,6 +385,24 @@ def test_a_real_chest_ct_with_an_rtstruct_passes_validators_and_readers(tmp_path
 
 
 @needs_shared
+@pytest.mark.parametrize(("name", "segments"), [("liver.dcm", 1), ("partial_overlaps.dcm", 5)])
+def test_lesions_from_real_segs_pass_the_validator_and_dcmqi(tmp_path: Path, name: str, segments: int) -> None:
+    folder = DATA / "ct-seg-sr-dcmqi"
+    ct_paths = sorted((folder / "ct-3slice").iterdir())
+    series = series_of(ct_paths, [(folder / name, SeedKind.SEG)])
+    uid = series.roi_sources[0].uid
+    numbers = range(1, segments + 1)
+    lesions = [Lesion(Seed((0, 0, n), f"S{n}", uid, SeedKind.SEG, n), random_features(32, n)) for n in numbers]
+    (path,) = write_sr(report_of(series, lesions), tmp_path, segmentation=None)
+    source = dciodvfy_complaints(ct_paths[0]) | dciodvfy_complaints(folder / name)
+    assert dciodvfy_complaints(path) - source == {f"Warning - {PRIVATE_CODE_WARNING}"}
+    dsrdump(path)
+    found = dcmqi_values(path, tmp_path).values()
+    for lesion, values in zip(lesions, found, strict=True):
+        assert np.array(values).tobytes() == lesion.values.tobytes()
+
+
+@needs_shared
 @pytest.mark.parametrize("name", ["sr-tid1500/ct_liver_seg_volume.dcm", "sr-tid1500/ct_lidc0314_many_measurements.dcm"])
 def test_groups_are_laid_out_as_in_published_reports(study: PhantomStudy, tmp_path: Path, name: str) -> None:
     theirs = groups_of(pydicom.dcmread(DATA / name))[0]
