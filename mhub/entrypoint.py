@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options, overrides = _parse(arguments)
     with exit_on_error():
-        config_file = options.config or find_workflow(options.workflow, WORKFLOWS)
+        config_file = options.config or find_workflow(options.workflow or "default", WORKFLOWS)
         passed_on = ["--config", str(config_file), *overrides, *_flags(options)]
         sys.argv = ["mhubio.run", *passed_on]  # mhubio's runner and its Config read it
         workflow = load_workflow(config_file)
@@ -71,7 +71,7 @@ def load_workflow(config_file: Path) -> dict[str, Any]:
         raise ConfigError("general.data_base_dir is absent", config_file.name, "write it as in the default workflow")
     try:
         return config_of(Config(config_file=str(config_file)))
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, KeyError) as error:
         fix = "give the full path, as in --config:modules.PatchExtractor.mode=centred"
         raise ConfigError("an override takes the place of a whole section", "--config:", fix) from error
 
@@ -132,7 +132,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--workflow", default="default", help="name of a file in config/ (default: default)")
+    chosen.add_argument("--workflow", help="name of a file in config/ (default: default)")
     chosen.add_argument("--config", type=Path, help="a workflow file of your own")
     parser.add_argument("--model", help="accepted as mhubio does; there is one model here")
     parser.add_argument("--cleanup", action="store_true", help="empty mhubio's folders and the output first")

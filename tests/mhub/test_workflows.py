@@ -1,0 +1,128 @@
+"""Every workflow in config/: complete as MHub's checks want it, and run on an input made for it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from fmcib_module.core.domain import Point
+from fmcib_module.settings import Settings
+from mhub.utils.workflow import FOLDERS_OF, SETTINGS_OF, settings_of
+from tests import phantoms
+from tests.mhub.chain import MODULES, WORKFLOWS, make_config, read_ledger_json, run_chain, write_image, write_points
+
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
+SOURCES = {
+    "default": ("RTSTRUCT", "SEG", "POINT", "MASK"),
+    "from_centroids": ("POINT",),
+    "from_json": ("POINT",),
+    "from_nifti_mask": ("MASK",),
+    "from_rtstruct": ("RTSTRUCT",),
+    "from_slicer": ("POINT",),
+}
+
+
+def _read(name: str) -> dict[str, Any]:
+    workflow: dict[str, Any] = yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text())
+    return workflow
+
+
+def test_every_input_of_the_published_model_has_its_workflow() -> None:
+    assert set(NAMES) == set(SOURCES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_has_the_parts_that_mhub_wants(name: str) -> None:
+    workflow = _read(name)
+    assert set(workflow) == {"general", "execute", "modules", "sample"}
+    assert workflow["general"]["data_base_dir"] == "/app/data"
+    assert workflow["general"]["version"] == 1.0
+    assert workflow["general"]["description"]
+    assert workflow["execute"] == [module.__name__ for module in MODULES]
+    for side in ("input", "output"):
+        assert workflow["sample"][side]
+        assert all(isinstance(text, str) and text for text in workflow["sample"][side].values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_writes_out_every_setting(name: str) -> None:
+    workflow = _read(name)
+    for module, fields in SETTINGS_OF.items():
+        assert set(workflow["modules"].get(module, {})) == {*fields, *FOLDERS_OF.get(module, {})}
+    expected = Settings(weights="fmcib", seed_sources=SOURCES[name])  # type: ignore[arg-type]  # StrEnum equals str
+    assert settings_of(workflow) == expected
+
+
+def _for_default(folder: Path) -> dict[str, Point]:
+    study = phantoms.write_study(folder / "CT")
+    write_points(folder / f"{study.series_uid}.json", Point=(10.0, -5.0, 28.0))
+    rois = {f"{name} {kind}": lps for name, lps in study.centroids.items() for kind in ("RTSTRUCT", "SEG")}
+    return {**rois, "Point POINT": (10.0, -5.0, 28.0)}
+
+
+def _for_from_rtstruct(folder: Path) -> dict[str, Point]:
+    study = phantoms.write_study(folder)  # its SEG is left aside
+    return {f"{name} RTSTRUCT": lps for name, lps in study.centroids.items()}
+
+
+def _for_from_json(folder: Path) -> dict[str, Point]:
+    study = phantoms.write_study(folder / "CT")
+    write_points(folder / f"{study.series_uid}.json", Nodule=(11.0, -6.0, 31.0))
+    return {"Nodule POINT": (11.0, -6.0, 31.0)}
+
+
+def _for_from_centroids(folder: Path) -> dict[str, Point]:
+    write_image(_study_apart(folder), folder / "LUNG1-001" / "CT.nrrd")
+    write_points(folder / "LUNG1-001" / "centroids.json", GTV=(12.0, -7.0, 30.0))
+    return {"GTV POINT": (12.0, -7.0, 30.0)}
+
+
+def _for_from_slicer(folder: Path) -> dict[str, Point]:
+    write_image(_study_apart(folder), folder / "patient_1" / "0 Unnamed Series.nrrd")
+    points = [{"id": "1", "label": "F-1", "position": [-12.0, 7.0, 30.0]}]
+    markups = {"markups": [{"type": "Fiducial", "coordinateSystem": "RAS", "controlPoints": points}]}
+    schema = "https://raw.githubusercontent.com/slicer/slicer/main/Modules/Loadable/Markups/Resources/Schema/"
+    markups = {"@schema": f"{schema}markups-schema-v1.0.3.json#", **markups}  # type: ignore[dict-item]
+    (folder / "patient_1" / "F.mrk.json").write_text(json.dumps(markups))
+    return {"F-1 POINT": (12.0, -7.0, 30.0)}
+
+
+def _for_from_nifti_mask(folder: Path) -> dict[str, Point]:
+    study = _study_apart(folder)
+    write_image(study, folder / "lung_001" / "CT.nii.gz")
+    write_image(study, folder / "lung_001" / "masks" / "GTV.nii.gz", lesion="GTV-1")
+    return {"GTV MASK": study.centroids["GTV-1"]}
+
+
+def _study_apart(folder: Path) -> phantoms.PhantomStudy:
+    return phantoms.write_study(folder.parent / "phantom", rtstruct=False, seg=False)
+
+
+INPUTS: dict[str, Callable[[Path], dict[str, Point]]] = {
+    "default": _for_default,
+    "from_centroids": _for_from_centroids,
+    "from_json": _for_from_json,
+    "from_nifti_mask": _for_from_nifti_mask,
+    "from_rtstruct": _for_from_rtstruct,
+    "from_slicer": _for_from_slicer,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_finds_every_lesion_of_its_input(name: str, tmp_path: Path) -> None:
+    expected = INPUTS[name](tmp_path / "input_data")
+    assert run_chain(make_config(tmp_path, name)) == 0
+    (entry,) = (e for e in read_ledger_json(tmp_path / "output_data")["series"] if e["status"] != "skipped")
+    assert {f"{roi['label']} {roi['kind']}" for roi in entry["rois"]} == set(expected)
+    for roi in entry["rois"]:
+        np.testing.assert_allclose(roi["lps_mm"], expected[f"{roi['label']} {roi['kind']}"], atol=1e-3)
+    rows = pd.read_csv(tmp_path / "output_data" / entry["output"] / "features.csv")
+    assert len(rows) == len(expected)
+    assert np.isfinite(rows.filter(regex="^feature_").to_numpy()).all()
+    assert rows.filter(regex="^feature_").shape[1] == 512
+    assert ("features.sr.dcm" in entry["files"]) == bool(entry["study_uid"])  # no DICOM in, no DICOM out
