@@ -3,13 +3,14 @@
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 
 from fmcib_module.adapters.functional_groups import not_hounsfield, read_frames
+from fmcib_module.adapters.header_block import BLOCK_BYTES, read_block
 from fmcib_module.core.acquisitions import LabelledSlice
 from fmcib_module.core.domain import Instance
 from fmcib_module.core.errors import InputError
@@ -37,7 +38,12 @@ _KEYWORDS: Final = (
     *("AcquisitionNumber", "AcquisitionTime", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase"),
     *("TriggerTime", "ConvolutionKernel", "KVP"),
 )
-_TAGS: Final = {keyword: Tag(keyword) for keyword in _KEYWORDS}
+_META_KEYWORDS: Final = ("TransferSyntaxUID", "MediaStorageSOPClassUID")
+_TAGS: Final = {keyword: int(Tag(keyword)) for keyword in (*_KEYWORDS, *_META_KEYWORDS)}
+_WANTED: Final = frozenset(_TAGS.values())
+_UNSIGNED_SHORTS: Final = frozenset(_TAGS[keyword] for keyword in ("Rows", "Columns", "SamplesPerPixel"))
+
+_ByteOrder = Literal["little", "big"]
 
 _LABELS: Final = (
     "AcquisitionNumber",
@@ -109,18 +115,14 @@ def read_header(path: Path) -> Header | None:
         InputError: The file looks like DICOM but cannot be read, or lacks the UIDs that place it in a series.
     """
     try:
-        looks = _looks_like_dicom(path)
-        if not looks:
-            if path.suffix.lower() in _DICOM_SUFFIXES and not path.name.startswith("._"):  # ._x: macOS companion file
-                raise _damaged(path, "it has no DICOM header")
-            return None
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS.values()), force=True)
-        values = {keyword: _text(dataset, tag) for keyword, tag in _TAGS.items()}
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-        media_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+        values = _read_values(path)
     except READ_ERRORS as error:
         raise _damaged(path, type(error).__name__) from error
-    if _DICOMDIR_CLASS in (media_class, values["SOPClassUID"]):
+    if values is None:
+        if path.suffix.lower() in _DICOM_SUFFIXES and not path.name.startswith("._"):  # ._x: macOS companion file
+            raise _damaged(path, "it has no DICOM header")
+        return None
+    if _DICOMDIR_CLASS in (values["MediaStorageSOPClassUID"], values["SOPClassUID"]):
         return None
     if not values["SeriesInstanceUID"] or not values["SOPInstanceUID"]:
         raise _without_uids(values)
@@ -133,32 +135,49 @@ def read_header(path: Path) -> Header | None:
         series_uid=values["SeriesInstanceUID"],
         modality=values["Modality"],
         frame_of_reference_uid=values["FrameOfReferenceUID"],
-        lossy=_is_lossy(values["LossyImageCompression"], syntax),
+        lossy=_is_lossy(values["LossyImageCompression"], values["TransferSyntaxUID"]),
         slices=slices,
         problem=problem,
     )
 
 
-def _looks_like_dicom(path: Path) -> bool:
-    """The preamble's magic word, or a first element of group 0002 or 0008 where there is no preamble."""
+def _read_values(path: Path) -> dict[str, str] | None:
+    """Keyword -> value as it is written, "" where absent; None where the file is not DICOM."""
     with path.open("rb") as file:
-        start = file.read(132)
-    if start[128:] == b"DICM":
+        block = file.read(BLOCK_BYTES)
+    if not _looks_like_dicom(block):
+        return None
+    raw = read_block(block, _WANTED)
+    if raw is not None:
+        return {keyword: _text(tag, raw.get(tag), "little") for keyword, tag in _TAGS.items()}
+    dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS.values()), force=True)
+    byte_order: _ByteOrder = "big" if dataset.original_encoding[1] is False else "little"
+    values = {keyword: _text(tag, _value(dataset, tag), byte_order) for keyword, tag in _TAGS.items()}
+    return values | {keyword: str(dataset.file_meta.get(keyword, "")) for keyword in _META_KEYWORDS}
+
+
+def _looks_like_dicom(block: bytes) -> bool:
+    """The preamble's magic word, or a first element of group 0002 or 0008 where there is no preamble."""
+    if block[128:132] == b"DICM":
         return True
-    little, big = struct.unpack("<HH", start[:4].ljust(4, b"\0")), struct.unpack(">HH", start[:4].ljust(4, b"\0"))
-    return len(start) == 132 and any(group in (2, 8) and element <= 0x0060 for group, element in (little, big))
+    if len(block) < 132:
+        return False
+    little, big = struct.unpack_from("<HH", block), struct.unpack_from(">HH", block)
+    return any(group in (2, 8) and element <= 0x0060 for group, element in (little, big))
 
 
-def _text(dataset: pydicom.Dataset, tag: Any) -> str:
-    """An element's value as it is written, without pydicom's conversions, which cost more than the reading."""
-    element: Any = dataset.get_item(tag)
-    value = None if element is None else element.value
+def _value(dataset: pydicom.Dataset, tag: Any) -> Any:
+    element = dataset.get_item(tag)
+    return None if element is None else element.value
+
+
+def _text(tag: int, value: Any, byte_order: _ByteOrder) -> str:
     if value is None:
         return ""
     if not isinstance(value, bytes):
         return "\\".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    if tag in (_TAGS["Rows"], _TAGS["Columns"], _TAGS["SamplesPerPixel"]):
-        return str(int.from_bytes(value[:2], "little" if element.is_little_endian else "big"))
+    if tag in _UNSIGNED_SHORTS:
+        return str(int.from_bytes(value[:2], byte_order)) if value else ""
     return value.decode("latin-1").strip(" \0")
 
 

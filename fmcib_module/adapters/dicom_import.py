@@ -21,8 +21,6 @@ from fmcib_module.core.errors import InputError
 Progress = Callable[[int, int], None]
 """Called with (files read, files in all)."""
 
-_TABLE_SUFFIXES = (".json", ".csv", ".fcsv")
-
 
 @dataclass(slots=True)
 class _Findings:
@@ -96,7 +94,7 @@ def _sort_file(path: Path, root: Path, found: _Findings) -> None:
         else:
             found.images.append(path)
         return
-    if path.name.lower().endswith(_TABLE_SUFFIXES):
+    if path.name.lower().endswith(seed_files.SUFFIXES):
         names = seed_files.sniff(path)
         if names is None:
             found.ignored += 1

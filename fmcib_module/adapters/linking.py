@@ -53,7 +53,8 @@ def _find(source: RoiSource, series: Sequence[Series], root: Path) -> tuple[list
 def _find_for_dicom(source: RoiSource, series: Sequence[Series]) -> tuple[list[int], FmcibError | None]:
     """By the series it names, else by the images, else by frame of reference (same study first), else by study.
 
-    Where a series was split into acquisitions, the images it names choose the part; without them every part is meant.
+    Where a series was split into acquisitions, the images it names choose the part; without them every part is meant,
+    as every CT in the frame of reference is: positions hold in all of them.
     """
     ct = [n for n, one in enumerate(series) if not one.skip_reason and one.image_path is None]
     named = [n for n in ct if series[n].uid in source.referenced_series_uids]

@@ -29,10 +29,16 @@ def grid_of(series: Series, irregular: Irregular = Irregular.REFUSE) -> tuple[Gr
     Raises:
         NotOneVolumeError: The slices are not one uniform grid, and may not or cannot be resampled to one; the message
             names the slice, what was expected and what was found.
-        InputError: The image file cannot be read.
+        InputError: The image file cannot be read, or the series is not CT.
     """
     if series.image_path is not None:
         return read_image_grid(series.image_path), ()
+    if not series.instances:
+        raise InputError(
+            f"the series holds no CT slices ({series.skip_reason or 'none were found'})",
+            f"SeriesInstanceUID {series.uid}",
+            "choose a CT series",
+        )
     stack = stack_slices(series.instances, series.uid)
     if irregular is Irregular.RESAMPLE and len(stack.instances) > 1 and irregularity(stack) is not None:
         plan = plan_resampling(stack)
