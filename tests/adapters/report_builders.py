@@ -1,19 +1,26 @@
 """Reports for the writers' tests: a phantom's series as the importer would give it, with chosen feature values."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
+from fmcib_module.adapters.seg_writer import write_seed_seg
+from fmcib_module.adapters.sr_writer import write_sr
 from fmcib_module.core.conventions import Mode, SeedKind
 from fmcib_module.core.domain import Instance, Lesion, Provenance, RoiSource, Seed, Series, SeriesReport
+from fmcib_module.core.volume import Grid
 from tests.phantoms import PhantomStudy
 
 NOTE = "random, untrained: not the published model"
@@ -133,3 +140,52 @@ def dsrdump(path: Path) -> str:
     assert done.returncode == 0, messages
     assert not re.search(r"^[EF]:", messages, re.MULTILINE), messages
     return done.stdout.decode()
+
+
+def grid_of(study: PhantomStudy) -> Grid:
+    k, j, i = study.voxels_hu.shape
+    return Grid.from_matrix((k, j, i), study.affine)
+
+
+def rtstruct_report(study: PhantomStudy, n_features: int = 16) -> SeriesReport:
+    return report_of(phantom_series(study), phantom_lesions(study, SeedKind.RTSTRUCT, n_features))
+
+
+def write_both(report: SeriesReport, study: PhantomStudy, folder: Path) -> Dataset:
+    """Write SEG and SR; give the SR back."""
+    segmentation = write_seed_seg(report, phantom_masks(study), grid_of(study), folder / "seeds.seg.dcm")
+    (path,) = write_sr(report, folder, segmentation=segmentation)
+    return pydicom.dcmread(path)
+
+
+def groups_of(document: Dataset) -> list[Dataset]:
+    """The measurement groups, read with pydicom alone."""
+    measurements = next(item for item in document.ContentSequence if meaning(item) == "Imaging Measurements")
+    return list(measurements.ContentSequence)
+
+
+def measurement_report(path: Path) -> Any:
+    """The content as highdicom's reader gives it."""
+    return hd.sr.srread(path).content
+
+
+def meaning(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning)
+
+
+def named(group: Dataset, name: str) -> Dataset:
+    found: list[Dataset] = [item for item in group.ContentSequence if meaning(item) == name]
+    assert len(found) == 1, [meaning(item) for item in group.ContentSequence if item.ValueType != "NUM"]
+    return found[0]
+
+
+def dcmqi_values(path: Path, folder: Path) -> dict[str, list[np.float32]]:
+    """Tracking UID -> values, as dcmqi's tid1500reader gives them."""
+    out = folder / "dcmqi.json"
+    command = [tool("tid1500reader"), "--inputDICOM", str(path), "--outputMetadata", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    groups = json.loads(out.read_text(encoding="utf-8"))["Measurements"]
+    return {
+        group["TrackingUniqueIdentifier"]: [np.float32(item["value"]) for item in group["measurementItems"]]
+        for group in groups
+    }

@@ -19,6 +19,7 @@ from fmcib_module.core.report import tracking_uid
 from fmcib_module.core.volume import Grid
 from tests.adapters.report_builders import (
     dciodvfy_complaints,
+    grid_of,
     phantom_lesions,
     phantom_masks,
     phantom_series,
@@ -34,11 +35,6 @@ from tests.shared import DATA, needs_shared
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> PhantomStudy:
     return write_study(tmp_path_factory.mktemp("phantom"))
-
-
-def grid_of(study: PhantomStudy) -> Grid:
-    k, j, i = study.voxels_hu.shape
-    return Grid.from_matrix((k, j, i), study.affine)
 
 
 def written(study: PhantomStudy, path: Path, kind: SeedKind = SeedKind.RTSTRUCT) -> Dataset:
