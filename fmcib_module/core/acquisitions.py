@@ -66,7 +66,9 @@ def _split_group(group: Part, labels: Sequence[Callable[[Instance], str]]) -> li
         return [group]
     candidates = [_parts_by(group, label) for label in labels]
     candidates.append(_parts_by_rank(group))
-    for is_good in (_is_regular, _is_stackable):  # a phase that misses a slice is refused alone, not with the others
+    # Where positions repeat, a phase that misses a slice is refused alone, not with the others.
+    repeats = why_not_stackable(group, "") is not None
+    for is_good in (_is_regular, _is_stackable) if repeats else (_is_regular,):
         for parts in candidates:
             if len(parts) > 1 and all(is_good(part) for part in parts) and not _is_one_scan_with_a_gap(parts):
                 return parts
