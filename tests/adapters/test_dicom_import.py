@@ -1,7 +1,9 @@
 """What a folder is found to hold: real edge cases with their stated outcome, and broken phantoms."""
 
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
@@ -239,3 +241,34 @@ def test_a_series_uid_that_is_no_path_becomes_a_safe_folder_name(tmp_path):
     name = the_series(study.ct_paths[0]).output_name
     assert name.startswith("sha256-")
     assert "/" not in name
+
+
+def test_two_phases_in_one_enhanced_object_become_two_series(tmp_path):
+    study = a_ct(tmp_path)
+    enhanced = to_enhanced(study, shuffled=False)
+    frames = list(enhanced.PerFrameFunctionalGroupsSequence)
+    both = []
+    for phase in (1, 2):
+        for frame in deepcopy(frames):
+            frame.FrameContentSequence[0].TemporalPositionIndex = phase
+            both.append(frame)
+    enhanced.PerFrameFunctionalGroupsSequence = both
+    enhanced.NumberOfFrames = 10
+    enhanced.PixelData = enhanced.PixelData + bytes(len(enhanced.PixelData))
+    enhanced.save_as(tmp_path / "ct" / "enhanced.dcm")
+    first, second = all_series(tmp_path)
+    assert [[i.frame for i in s.instances] for s in (first, second)] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert first.flags == second.flags == (Flag.ACQUISITION_SPLIT,)
+    np.testing.assert_array_equal(read_volume(first).voxels_hu, study.voxels_hu)
+    assert np.all(read_volume(second).voxels_hu == -1024)
+
+
+def test_a_truncated_rtstruct_goes_to_its_series_by_what_is_left_of_it(tmp_path):
+    study = write_study(tmp_path, shape_kji=(4, 8, 6), seg=False)
+    assert study.rtstruct_path is not None
+    whole = study.rtstruct_path.read_bytes()
+    cut = whole.index(b"\x06\x30\x10\x00") + 40  # inside ReferencedFrameOfReferenceSequence
+    study.rtstruct_path.write_bytes(whole[:cut])
+    scan = scan_folder(tmp_path)
+    sources = [source for found in scan.studies for series in found.series for source in series.roi_sources]
+    assert ([source.path for source in sources], scan.problems) == ([study.rtstruct_path], ())
