@@ -16,7 +16,7 @@ from fmcib_module.pipeline import check_run, describe_run
 from fmcib_module.settings import Settings
 from fmcib_module.work import SeriesWork, digest_input, save_work
 
-from .handover import INSTANCES, SCAN, SCAN_JSON, SERIES, ScanFacts, add_data
+from .handover import INSTANCES, SCAN, SCAN_JSON, SERIES, SERIES_NAME, ScanFacts, add_data
 from .workflow import config_of, exit_on_error, settings_of, source_dir, target_dir
 
 
@@ -69,7 +69,7 @@ class DicomImporter(Module):
         self.config.data.addInstance(instance)
         instance.setAttribute("sid", series.uid)
         instance.setAttribute("output", series.output_name)
-        save_work(work, add_data(instance, "series.json", SERIES))
+        save_work(work, add_data(instance, SERIES_NAME, SERIES))
         if (folder := _own_folder(series)) is not None:
             add_data(instance, folder.resolve(), f"dicom:mod={series.modality.lower()}")
 

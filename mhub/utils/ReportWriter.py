@@ -8,7 +8,7 @@ from fmcib_module import steps
 from fmcib_module.adapters.volume_reader import read_volume
 from fmcib_module.core.domain import RoiFailure
 from fmcib_module.core.errors import FmcibError
-from fmcib_module.core.ledger import LEDGER_NAME, Stage
+from fmcib_module.core.ledger import LEDGER_NAME, Reason, SeriesEntry, Stage
 from fmcib_module.output import RunOutput
 from fmcib_module.settings import Settings
 from fmcib_module.work import SeriesWork, load_work
@@ -17,9 +17,11 @@ from .handover import (
     ENCODER,
     ENCODER_JSON,
     FEATURES,
+    INSTANCES,
     LEDGER,
     SCAN,
     SCAN_JSON,
+    SERIES_NAME,
     STEPS,
     EncoderFacts,
     ScanFacts,
@@ -56,9 +58,18 @@ class ReportWriter(Module):
             for name, earlier in facts.planned:
                 if earlier is not None:
                     out.add(earlier)
+                elif name not in instances:
+                    out.add(self._left_out(name))
                 else:
                     work = _work_of(instances[name], settings)
                     out.add(*steps.write(work, output, settings=settings, provenance=facts.provenance))
+
+    def _left_out(self, name: str) -> SeriesEntry:
+        """A series that a filter of mhubio took out of the workflow."""
+        series = load_work(Path(self.config.data.abspath) / INSTANCES / name / SERIES_NAME).series
+        where = f"SeriesInstanceUID {series.uid}"
+        reason = Reason("Skipped", "another module of the workflow left it out", where, "nothing to do")
+        return SeriesEntry.skipped(series, reason)
 
     def _scan_facts(self) -> ScanFacts:
         path = find_data(self.config.data.globalInstance, SCAN)

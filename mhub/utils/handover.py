@@ -26,6 +26,8 @@ from fmcib_module.work import SeriesWork
 INSTANCES: Final = "fmcib_instances"
 """Folder under general.data_base_dir; emptied by DicomImporter."""
 
+SERIES_NAME: Final = "series.json"
+
 SCAN: Final = "json:content=fmcib_scan"
 ENCODER: Final = "json:content=fmcib_encoder"
 LEDGER: Final = "json:content=fmcib_ledger"

@@ -162,6 +162,22 @@ def test_a_series_that_a_step_loses_is_on_the_ledger(tmp_path: Path, broken: typ
         assert study.series_uid in roi["reason"]["where"]
 
 
+class TakeOut(Module):
+    """What mhubio's filters do: later modules see fewer instances."""
+
+    def task(self) -> None:
+        """Keep the first."""
+        self.config.data.instances = self.config.data.instances[:1]
+
+
+def test_a_series_that_a_filter_takes_out_is_on_the_ledger_as_skipped(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        phantoms.write_study(tmp_path / "input_data" / str(seed), seed=seed, seg=False)
+    assert run_chain(make_config(tmp_path), [MODULES[0], TakeOut, *MODULES[1:]]) == 0
+    statuses = [entry["status"] for entry in read_ledger_json(tmp_path / "output_data")["series"]]
+    assert sorted(statuses) == ["flagged", "skipped"]
+
+
 def test_one_instance_per_series_with_its_uid_and_its_own_dicom_folder(tmp_path: Path) -> None:
     study = phantoms.write_study(tmp_path / "input_data" / "sorted")
     flat = phantoms.write_study(tmp_path / "elsewhere", seed=1)
