@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-all golden lock
+.PHONY: help setup runtime demo fmt check test test-all golden bench lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,9 @@ test-all: setup ## fast, slow, and where there is a GPU those too
 
 golden: setup ## compare with the published implementation
 	$(PYTEST) -k golden
+
+bench: setup ## time ours against the published package, about 15 minutes; see benchmarks/README.md
+	$(BIN)/python -m benchmarks.all
 
 lock: setup ## write both lock files again, keeping pins that still fit
 	$(LOCK) --group dev -o requirements/dev.lock

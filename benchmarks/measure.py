@@ -1,0 +1,142 @@
+"""Run whole processes and measure them: seconds, CPU seconds, peak memory.
+
+The peak is the kernel's (`wait4`) for one process, and the sum over the tree (proportional set size, so that shared
+pages count once) where a process starts others. A child's peak begins at its parent's size, so programs that measure
+stay small: they import neither torch nor highdicom, and leave heavy work to children.
+"""
+
+import os
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+SAMPLE_S: Final = 0.25
+"""How often the memory of a process tree is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One whole process.
+
+    Attributes:
+        seconds: Wall clock from start to end.
+        cpu_seconds: User and system time of the process and its children.
+        peak_mib: Largest resident memory, MiB.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+
+
+class ProcessFailedError(RuntimeError):
+    """A measured process did not end well; holds the end of what it said."""
+
+
+def run_process(command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> Measured:
+    """Run a command to its end.
+
+    Args:
+        command: Program and arguments.
+        log: Takes its output.
+        env: Variables on top of ours.
+
+    Raises:
+        ProcessFailedError: The exit status is not 0.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}
+        )
+        tree = _TreeMemory(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+    tree_mib = tree.stop()
+    if process.returncode != 0:
+        tail = log.read_text(errors="replace")[-2000:]
+        msg = f"{' '.join(command[:4])} ... ended with {process.returncode}:\n{tail}"
+        raise ProcessFailedError(msg)
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss / 1024, tree_mib))
+
+
+def run_in_turn(
+    runs: Mapping[str, Callable[[], Measured]],
+    repeats: Mapping[str, int],
+    *,
+    progress: Callable[[str, Measured], None] = lambda _name, _measured: None,
+) -> dict[str, list[Measured]]:
+    """Run each contestant once, then each again, so that drift of the machine meets all alike.
+
+    Args:
+        runs: Name -> what runs and measures it.
+        repeats: Name -> how often; those with fewer sit out the last rounds.
+        progress: Called after each.
+    """
+    results: dict[str, list[Measured]] = {name: [] for name in runs}
+    for turn in range(max(repeats.values())):
+        for name, run in runs.items():
+            if turn < repeats[name]:
+                results[name].append(run())
+                progress(name, results[name][-1])
+    return results
+
+
+def summary(results: Sequence[Measured]) -> dict[str, Any]:
+    """Medians, and every time, for JSON."""
+    return {
+        "median_s": round(statistics.median(m.seconds for m in results), 3),
+        "median_cpu_s": round(statistics.median(m.cpu_seconds for m in results), 3),
+        "median_peak_mib": round(statistics.median(m.peak_mib for m in results), 1),
+        "all_s": [round(m.seconds, 3) for m in results],
+    }
+
+
+class _TreeMemory:
+    """Samples the memory of a process and its descendants while there is more than one."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak_mib = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """End sampling; the peak in MiB, 0 for a single process."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak_mib
+
+    def _sample(self) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            tree = _tree(self._pid)
+            if len(tree) > 1:
+                self._peak_mib = max(self._peak_mib, sum(map(_pss_mib, tree)))
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and its descendants; those that end meanwhile are left out."""
+    found = [pid]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += _tree(int(child))
+    except OSError:
+        pass
+    return found
+
+
+def _pss_mib(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
