@@ -141,6 +141,15 @@ def read_header(path: Path) -> Header | None:
     )
 
 
+def read_up_to(path: Path, tags: list[Any]) -> pydicom.Dataset:
+    """Read some elements with pydicom, and nothing after the last of them: contours and frames are long to parse."""
+    last = max(tags)
+    with path.open("rb") as file:
+        return pydicom.filereader.read_partial(
+            file, stop_when=lambda tag, _vr, _length: tag > last, specific_tags=tags, force=True
+        )
+
+
 def _read_values(path: Path) -> dict[str, str] | None:
     """Keyword -> value as it is written, "" where absent; None where the file is not DICOM."""
     with path.open("rb") as file:
@@ -150,7 +159,7 @@ def _read_values(path: Path) -> dict[str, str] | None:
     raw = read_block(block, _WANTED)
     if raw is not None:
         return {keyword: _text(tag, raw.get(tag), "little") for keyword, tag in _TAGS.items()}
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS.values()), force=True)
+    dataset = read_up_to(path, list(_TAGS.values()))
     byte_order: _ByteOrder = "big" if dataset.original_encoding[1] is False else "little"
     values = {keyword: _text(tag, _value(dataset, tag), byte_order) for keyword, tag in _TAGS.items()}
     return values | {keyword: str(dataset.file_meta.get(keyword, "")) for keyword in _META_KEYWORDS}

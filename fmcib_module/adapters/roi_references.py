@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from fmcib_module.adapters.dicom_header import READ_ERRORS, Header
+from fmcib_module.adapters.dicom_header import READ_ERRORS, Header, read_up_to
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import RoiSource
 from fmcib_module.core.errors import InputError
@@ -101,7 +100,7 @@ def _seg_references(header: Header) -> References:
 
 def _read(header: Header, *keywords: str) -> Dataset:
     tags: list[Any] = [Tag(keyword) for keyword in keywords]
-    return pydicom.dcmread(header.path, stop_before_pixels=True, specific_tags=tags, force=True)
+    return read_up_to(header.path, tags)
 
 
 def _items(dataset: Dataset, keyword: str) -> Iterator[Dataset]:

@@ -263,3 +263,12 @@ def test_sources_that_are_files_are_called_by_their_path_in_the_input(tmp_path):
     write_seeds(tmp_path / "p" / "centroids.json")
     ((series,),) = [study.series for study in scan_folder(tmp_path).studies]
     assert [source.uid for source in series.roi_sources] == ["p/centroids.json"]
+
+
+def test_contours_are_not_read_to_find_the_series(tmp_path):
+    study = a_study(tmp_path, seg=False)
+    whole = study.rtstruct_path.read_bytes()
+    contours = whole.index(b"\x06\x30\x39\x00")  # ROIContourSequence
+    study.rtstruct_path.write_bytes(whole[: contours + 8] + b"\xff" * 500)
+    assert links(tmp_path) == {study.series_uid: ["rtstruct.dcm"]}
+    assert scan_folder(tmp_path).problems == ()
