@@ -152,12 +152,15 @@ def weights_list() -> None:
 def weights_fetch(
     name: Annotated[str, typer.Argument(help="Name in `fmcib weights list`.")],
     url: Annotated[str | None, typer.Option(help="Fetch from a mirror; the checksum stays the same.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Expect another file on purpose; every output will say so.")
+    ] = None,
 ) -> None:
     """Download weights with progress and resume, verify them and convert them once to safetensors."""
     from fmcib_module.adapters.weights import fetch
 
     with Display() as display:
-        info = fetch(name, url=url, progress=display.bytes_done)
+        info = fetch(name, url=url, sha256=sha256, progress=display.bytes_done)
     print(f"{info.name}: {info.n_features} features, SHA-256 {info.sha256}, licence {info.licence}")
 
 

@@ -1,5 +1,6 @@
 """Everything that is written for one series: the table, then the SEG and SR that go with it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -77,22 +78,24 @@ def _write_seg(report: SeriesReport, volume: Volume | None, folder: Path, settin
     """The derived SEG: one segment per lesion that did not come from a SEG; None where there is no such lesion."""
     if not settings.seg or volume is None:
         return None
-    masked: list[tuple[Lesion, Mask]] = []
-    for lesion in report.lesions:
-        if lesion.seed.kind is not SeedKind.SEG and (mask := _mask(report, lesion, volume.grid)) is not None:
-            masked.append((lesion, mask))
+    masked = [
+        pair
+        for lesion in report.lesions
+        if lesion.seed.kind is not SeedKind.SEG
+        for pair in _masked(report, lesion, volume.grid)
+    ]
     if not masked:
         return None
     lesions, masks = zip(*masked, strict=True)
     return write_seed_seg(replace(report, lesions=lesions), masks, volume.grid, folder / SEG_NAME)
 
 
-def _mask(report: SeriesReport, lesion: Lesion, grid: Grid) -> Mask | None:
-    """The lesion's ROI on the scan's grid; its seed alone where the ROI falls between voxels or lies outside."""
-    point = replace(lesion.seed, kind=SeedKind.POINT, source_uid="")
-    for seed in (lesion.seed, point):
+def _masked(report: SeriesReport, lesion: Lesion, grid: Grid) -> Iterator[tuple[Lesion, Mask]]:
+    """The lesion with its ROI on the scan's grid; as a point where the ROI falls between voxels or lies outside."""
+    as_point = replace(lesion, seed=replace(lesion.seed, kind=SeedKind.POINT))
+    for shown, seed in ((lesion, lesion.seed), (as_point, replace(as_point.seed, source_uid=""))):
         try:
-            return roi_mask(report.series, seed, grid)
+            yield shown, roi_mask(report.series, seed, grid)
         except InputError:
             continue
-    return None
+        return

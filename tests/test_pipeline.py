@@ -334,3 +334,19 @@ def test_input_and_output_must_differ(study, tmp_path):
 def test_modes_are_written_into_the_tables(study, tmp_path, mode):
     run(tmp_path / "in", tmp_path / "out", mode=mode, sr=False, seg=False)
     assert {row["mode"] for row in rows_of(tmp_path / "out" / "features.csv")} == {mode.value}
+
+
+def test_an_roi_between_voxels_is_marked_by_a_point_in_the_seg_and_says_so(tmp_path):
+    study = phantoms.write_study(tmp_path / "in", seg=False, lesions=LESIONS[:1])
+    rtstruct = pydicom.dcmread(study.rtstruct_path)
+    x, y, z = study.centroids["GTV-1"]
+    tiny = [x + 0.5, y + 0.5, z, x + 0.9, y + 0.5, z, x + 0.9, y + 0.9, z, x + 0.5, y + 0.9, z]
+    [roi] = rtstruct.ROIContourSequence
+    roi.ContourSequence = roi.ContourSequence[:1]
+    roi.ContourSequence[0].ContourData = tiny
+    roi.ContourSequence[0].NumberOfContourPoints = 4
+    rtstruct.save_as(study.rtstruct_path)
+    run(tmp_path / "in", tmp_path / "out")
+    segment = pydicom.dcmread(tmp_path / "out" / study.series_uid / "seeds.seg.dcm").SegmentSequence[0]
+    assert "contours" not in segment.SegmentDescription
+    assert segment.TrackingUID.encode() in (tmp_path / "out" / study.series_uid / "features.sr.dcm").read_bytes()
