@@ -81,6 +81,16 @@ class EarlierResults:
             return None
         return entry if all(self._holds(entry, name) for name in entry.files) else None
 
+    def entries(self) -> tuple[SeriesEntry, ...]:
+        """Earlier entries that nothing new has taken the place of."""
+        return tuple(self._entries.values())
+
+    def supersede(self, entry: SeriesEntry) -> None:
+        """Forget the earlier entry of a series, and delete the files that its new entry no longer has."""
+        earlier = self._entries.pop(entry.output, None)
+        for name in set(earlier.files if earlier else ()) - set(entry.files):
+            (self.folder / entry.output / name).unlink(missing_ok=True)
+
     def _holds(self, entry: SeriesEntry, name: str) -> bool:
         try:
             return sha256_of(self.folder / entry.output / name) == entry.files[name]
@@ -153,9 +163,13 @@ class RunOutput:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cohort.__exit__(kind, error, trace)
-        self.ledger = replace(self.ledger, complete=error is None, run={**self.ledger.run, "finished": now()})
-        self._flush()
+        complete = False
+        try:
+            self._cohort.__exit__(kind, error, trace)
+            complete = error is None
+        finally:
+            self.ledger = replace(self.ledger, complete=complete, run={**self.ledger.run, "finished": now()})
+            self._flush()
 
     def taken_over(self, output_name: str, input_sha256: str) -> SeriesEntry | None:
         """The earlier entry of a series that need not be repeated, None if it must be."""
@@ -170,6 +184,7 @@ class RunOutput:
             self._cohort.add(series_rows(report))
         elif entry.files:
             self._cohort.add(read_series_csv(self.folder / entry.output / "features.csv"))
+        self._earlier.supersede(entry)
         self.ledger = replace(self.ledger, series=(*self.ledger.series, entry))
         if time.monotonic() - self._last_flush > FLUSH_AFTER_S:
             self._flush()
@@ -190,7 +205,10 @@ class RunOutput:
         self.ledger = replace(self.ledger, run={**self.ledger.run, **more})
 
     def _flush(self) -> None:
-        write_bytes(self.folder / LEDGER_NAME, json.dumps(self.ledger.to_dict(), indent=1).encode())
+        ledger = self.ledger
+        if not ledger.complete:  # what an interrupted rerun has not come to yet is still true
+            ledger = replace(ledger, series=(*ledger.series, *self._earlier.entries()))
+        write_bytes(self.folder / LEDGER_NAME, json.dumps(ledger.to_dict(), indent=1).encode())
         self._last_flush = time.monotonic()
 
 

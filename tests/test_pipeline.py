@@ -1,9 +1,6 @@
-"""The chain from a folder to its outputs: what is written, what the ledger says, what a rerun repeats."""
+"""The chain from a folder to its outputs: what is written and what the ledger says."""
 
-import csv
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,37 +8,23 @@ import pydicom
 import pytest
 
 from fmcib_module import run
-from fmcib_module.adapters import pixels, runner, volume_reader
+from fmcib_module.adapters import runner, volume_reader
 from fmcib_module.core.conventions import Flag, Mode
 from fmcib_module.core.domain import Seed
-from fmcib_module.core.errors import ConfigError, InputError, OutputError, WeightsError
-from fmcib_module.core.ledger import ExitCode, Ledger, Status
+from fmcib_module.core.errors import ConfigError, InputError, WeightsError
+from fmcib_module.core.ledger import ExitCode, Status
 from fmcib_module.core.patch import extract_patch
 from fmcib_module.core.volume import Volume
 from tests import damage, phantoms
+from tests.chain import LESIONS, features_of, noting, reasons, rows_of
 from tests.phantoms import Lesion
 
 NAMES = ("GTV-1", "Node")
-LESIONS = (Lesion(NAMES[0], in_seg=False), replace(phantoms.DEFAULT_LESIONS[1], in_rtstruct=False))
 
 
 @pytest.fixture
 def study(tmp_path):
     return phantoms.write_study(tmp_path / "in" / "patient", lesions=LESIONS)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def features_of(row: dict[str, str]) -> np.ndarray:
-    return np.array([float(row[name]) for name in row if name.startswith("feature_")], dtype=np.float32)
-
-
-def reasons(ledger: Ledger) -> str:
-    entries = [*ledger.series, *ledger.problems, *(roi for entry in ledger.series for roi in entry.rois)]
-    return "\n".join(str(entry.reason) for entry in entries if entry.reason)
 
 
 def test_features_are_the_networks_output_for_the_patch_at_the_known_centroid(study, tmp_path):
@@ -94,98 +77,6 @@ def test_a_derived_seg_is_written_for_contours_and_the_original_is_referenced_fo
     report = str(pydicom.dcmread(folder / "features.sr.dcm"))
     assert derived.SOPInstanceUID in report
     assert pydicom.dcmread(study.seg_path, stop_before_pixels=True).SOPInstanceUID in report
-
-
-def test_a_rerun_repeats_nothing_and_gives_the_same_files(study, tmp_path, monkeypatch):
-    first = run(tmp_path / "in", tmp_path / "out")
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("features*")}
-    monkeypatch.setattr(runner, "load_encoder", lambda *_, **__: pytest.fail("the network was loaded"))
-    second = run(tmp_path / "in", tmp_path / "out")
-    assert second.series == first.series
-    assert {path: path.read_bytes() for path in before} == before
-
-
-@pytest.mark.parametrize("damaged", ["features.csv", "features.sr.dcm", "seeds.seg.dcm"])
-def test_a_rerun_repeats_a_series_whose_files_are_gone_or_changed(study, tmp_path, damaged):
-    run(tmp_path / "in", tmp_path / "out")
-    path = tmp_path / "out" / study.series_uid / damaged
-    path.write_bytes(path.read_bytes()[:-1])
-    ledger = run(tmp_path / "in", tmp_path / "out")
-    assert ledger.exit_code is ExitCode.OK
-    assert path.stat().st_size > 0
-    assert rows_of(tmp_path / "out" / study.series_uid / "features.csv") == rows_of(tmp_path / "out" / "features.csv")
-
-
-def test_a_run_that_was_interrupted_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    studies = [phantoms.write_study(tmp_path / "in" / str(n), seed=n, seg=False, lesions=LESIONS[:1]) for n in range(3)]
-    undisturbed = run(tmp_path / "in", tmp_path / "whole")
-    order = [entry.series_uid for entry in undisturbed.series if entry.rois]
-    written = []
-
-    def interrupt(entry):
-        written.append(entry.series_uid)
-        if len(written) == 2:
-            raise KeyboardInterrupt
-
-    from fmcib_module.progress import Progress
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "in", tmp_path / "out", batch_size=1, progress=Progress(series=interrupt))
-    assert json.loads((tmp_path / "out" / "run_status.json").read_text())["complete"] is False
-    assert not (tmp_path / "out" / "features.csv").exists()
-    cut = []
-    monkeypatch.setattr(volume_reader, "decode_slices", _noting(cut))
-    resumed = run(tmp_path / "in", tmp_path / "out", batch_size=1)
-    assert cut
-    assert {instance.sop_instance_uid for instance in cut} <= {
-        pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID
-        for study in studies
-        if study.series_uid == order[2]
-        for path in study.ct_paths
-    }
-    assert [entry.series_uid for entry in resumed.series if entry.rois] == order
-    for name in ("features.csv", "features.parquet"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def _noting(decoded):
-    def decode_slices(instances):
-        decoded.extend(instances)
-        return pixels.decode_slices(instances)
-
-    return decode_slices
-
-
-def test_another_configuration_is_refused_unless_forced(study, tmp_path):
-    run(tmp_path / "in", tmp_path / "out")
-    before = (tmp_path / "out" / "features.csv").read_bytes()
-    with pytest.raises(OutputError, match=r"another configuration \(different: settings_sha256\).*--force"):
-        run(tmp_path / "in", tmp_path / "out", mode="centred")
-    assert (tmp_path / "out" / "features.csv").read_bytes() == before
-    ledger = run(tmp_path / "in", tmp_path / "out", mode="centred", sr=False, force=True)
-    assert ledger.run["mode"] == "centred"
-    assert not (tmp_path / "out" / study.series_uid / "features.sr.dcm").exists()
-    assert {row["mode"] for row in rows_of(tmp_path / "out" / "features.csv")} == {"centred"}
-
-
-def test_force_deletes_only_what_an_earlier_run_wrote(study, tmp_path):
-    run(tmp_path / "in", tmp_path / "out")
-    kept = tmp_path / "out" / study.series_uid / "notes.txt"
-    kept.write_text("mine")
-    run(tmp_path / "in", tmp_path / "out", rois=["Node"], force=True)
-    assert kept.read_text() == "mine"
-
-
-def test_a_ledger_that_names_files_elsewhere_is_refused(study, tmp_path):
-    run(tmp_path / "in", tmp_path / "out")
-    victim = tmp_path / "victim.txt"
-    victim.write_text("mine")
-    ledger = tmp_path / "out" / "run_status.json"
-    ledger.write_text(ledger.read_text().replace('"features.csv"', '"../../victim.txt"'))
-    with pytest.raises(OutputError, match=r"no file of ours"):
-        run(tmp_path / "in", tmp_path / "out")
-    run(tmp_path / "in", tmp_path / "out", force=True)  # starts afresh without trusting that ledger
-    assert victim.read_text() == "mine"
 
 
 def test_a_failing_roi_does_not_stop_the_others(study, tmp_path):
@@ -283,7 +174,7 @@ def test_batches_across_series_give_the_same_bytes_as_one_by_one(tmp_path):
 def test_each_slice_is_decoded_once_however_many_lesions_lie_over_it(tmp_path, monkeypatch):
     phantoms.write_study(tmp_path / "in", lesions=(*phantoms.DEFAULT_LESIONS, Lesion("third")), seg=False)
     decoded = []
-    monkeypatch.setattr(volume_reader, "decode_slices", _noting(decoded))
+    monkeypatch.setattr(volume_reader, "decode_slices", noting(decoded))
     run(tmp_path / "in", tmp_path / "out", sr=False, seg=False)
     uids = [instance.sop_instance_uid for instance in decoded]
     assert uids
@@ -294,13 +185,6 @@ def test_the_input_is_not_touched(study, tmp_path):
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "in").rglob("*.dcm")}
     run(tmp_path / "in", tmp_path / "out")
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "in").rglob("*.*")} == before
-
-
-def test_results_inside_the_input_folder_are_not_taken_as_input(study, tmp_path):
-    first = run(tmp_path / "in", tmp_path / "in" / "results")
-    second = run(tmp_path / "in", tmp_path / "in" / "results")
-    assert second.series == first.series
-    assert second.problems == ()
 
 
 @pytest.mark.parametrize(
