@@ -104,7 +104,7 @@ def test_only_the_rows_of_this_series_are_seeds_for_it(tmp_path, column):
 
 
 @pytest.mark.parametrize(
-    "name", ["scan_1", "scan_1.nii.gz", "/data/ct/scan_1.nii.gz", "D:\\data\\scan_1.nii.gz", "scan_1.nrrd"]
+    "name", ["scan_1", "scan_1.nii.gz", "/input/ct/scan_1.nii.gz", "D:\\data\\scan_1.nii.gz", "scan_1.nrrd"]
 )
 def test_an_image_is_named_by_its_path_its_file_or_its_stem(name):
     series = bare_series(uid="scan_1", image_path=Path("scan_1.nii.gz"))
@@ -113,8 +113,8 @@ def test_an_image_is_named_by_its_path_its_file_or_its_stem(name):
 
 
 def test_a_dicom_series_is_named_by_a_folder_called_like_its_uid():
-    assert names_series(f"/data/{SERIES_UID}/image.nrrd", bare_series())
-    assert not names_series(f"/data/{SERIES_UID}1/image.nrrd", bare_series())
+    assert names_series(f"/input/{SERIES_UID}/image.nrrd", bare_series())
+    assert not names_series(f"/input/{SERIES_UID}1/image.nrrd", bare_series())
 
 
 def test_points_without_a_name_are_never_filtered(tmp_path):
