@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from fmcib_module.core.conventions import PATCH_SIZE
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.settings import from_plain, read_yaml, to_plain
 
@@ -62,6 +63,7 @@ class DataSettings:
         batch_size: Lesions per rank and forward pass.
         n_lesions: Lesions that the synthetic source makes up.
         n_labelled: Labelled patches that the synthetic source adds for the kNN; 0 for none.
+        edge: Of the synthetic patches, voxels; small ones make small trials.
     """
 
     source: Source = Source.SYNTHETIC
@@ -69,6 +71,7 @@ class DataSettings:
     batch_size: int = 32
     n_lesions: int = 64
     n_labelled: int = 0
+    edge: int = PATCH_SIZE
 
 
 @dataclass(frozen=True, slots=True)

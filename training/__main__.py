@@ -1,0 +1,35 @@
+"""`python -m training VERB config.yml`. Exit codes: 0 done; 2 wrong usage, settings or weights; 3 it failed."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Final
+
+from fmcib_module.core.errors import ConfigError, FmcibError, WeightsError
+from training.verbs import VERBS, load_verb
+
+log = logging.getLogger("training")
+
+EXIT_USAGE: Final = 2
+EXIT_FAILED: Final = 3
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; every error that we raise on purpose becomes one line and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        if len(arguments) != 2 or arguments[0] not in VERBS:
+            found = " ".join(arguments[:1]) or "nothing"
+            raise ConfigError(f"no such verb or no settings: {found}", "command line", f"use {'|'.join(VERBS)} FILE")
+        load_verb(arguments[0])(Path(arguments[1]))
+    except (ConfigError, WeightsError) as error:
+        log.error("%s", error)
+        return EXIT_USAGE
+    except FmcibError as error:
+        log.error("%s", error)
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,20 @@
+"""What `python -m training` can do. A verb takes the path of a YAML file; adding one is adding a line."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, cast
+
+Verb = Callable[[Path], Any]
+
+VERBS: Final[dict[str, tuple[str, str]]] = {
+    "pretrain": ("training.pretrain", "pretrain"),
+    "export": ("training.export", "export"),
+}
+"""Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
+
+
+def load_verb(name: str) -> Verb:
+    """The function behind a verb of `VERBS`."""
+    module, function = VERBS[name]
+    return cast("Verb", getattr(import_module(module), function))
