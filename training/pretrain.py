@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from fmcib_module.core.errors import ConfigError
 from training.batches import PatchSource, ViewMaker
 from training.checkpoints import AtomicCheckpointIO, SteppedCheckpoints
+from training.data import open_cache
 from training.methods import Method, make_method
 from training.module import PretrainModule
 from training.monitors import FeatureMonitor, KnnMonitor
@@ -31,6 +32,7 @@ def _open_synthetic(settings: TrainingSettings, method: Method) -> tuple[PatchSo
 
 SOURCES: Final[dict[Source, Callable[[TrainingSettings, Method], tuple[PatchSource, ViewMaker]]]] = {
     Source.SYNTHETIC: _open_synthetic,
+    Source.CACHE: open_cache,
 }
 """Data source -> function that opens it."""
 
@@ -119,5 +121,4 @@ def _strategy(settings: TrainingSettings) -> Strategy | str:
     if options.devices * options.nodes == 1:
         return "auto"
     on_cpu = options.accelerator is Accelerator.CPU or not torch.cuda.is_available()
-    # Running statistics are the same on all ranks with SyncBN; banks and queues are gathered: nothing to broadcast.
-    return DDPStrategy(process_group_backend="gloo" if on_cpu else "nccl", broadcast_buffers=False)
+    return DDPStrategy(process_group_backend="gloo" if on_cpu else "nccl")

@@ -10,6 +10,7 @@ from typing import Any
 from fmcib_module.core.conventions import PATCH_SIZE
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.settings import from_plain, read_yaml, to_plain
+from training.view_settings import ViewSettings
 
 
 class MethodName(StrEnum):
@@ -38,6 +39,14 @@ class Source(StrEnum):
     CACHE = "cache"  # what `prepare` made of a lesion table
 
 
+class Randoms(StrEnum):
+    """Where the random patches of a lesion's scan are taken."""
+
+    APART = "apart"  # anywhere that does not overlap the lesion's patch
+    ANYWHERE = "anywhere"  # as published: the lesion may be in it
+    OTHER_LESIONS = "other-lesions"  # another lesion's patch where the scan has one apart, else as apart
+
+
 class Precision(StrEnum):
     """Arithmetic of the encoder; heads and losses are always float32."""
 
@@ -64,6 +73,11 @@ class DataSettings:
         n_lesions: Lesions that the synthetic source makes up.
         n_labelled: Labelled patches that the synthetic source adds for the kNN; 0 for none.
         edge: Of the synthetic patches, voxels; small ones make small trials.
+        split: Of the cache's lesions, which are learned from: train, val, test, or "" for all.
+        labelled_split: Whose labelled lesions the kNN watches; "" for none.
+        randoms: apart, anywhere or other-lesions.
+        margin: Voxels around the patch of 50 that are read with it, for views that reach further.
+        workers: Threads that read ahead from the cache; 0 reads when a batch is wanted.
     """
 
     source: Source = Source.SYNTHETIC
@@ -72,6 +86,15 @@ class DataSettings:
     n_lesions: int = 64
     n_labelled: int = 0
     edge: int = PATCH_SIZE
+    split: str = "train"
+    labelled_split: str = ""
+    randoms: Randoms = Randoms.APART
+    margin: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.margin < 0 or self.workers < 0:
+            raise ConfigError("batch_size, margin or workers is too small", "data", "use positive numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +233,7 @@ class TrainingSettings:
         run: Folder of the run, relative to where it is started: settings, logs, checkpoints, exports.
         seed: Of everything random.
         data: What is learned from.
+        views: How views are made of it (of a cache: synthetic data have their own).
         network: The encoder and its heads.
         method: What is learned.
         optimiser: How the weights move.
@@ -219,6 +243,7 @@ class TrainingSettings:
     run: str
     seed: int = 1
     data: DataSettings = field(default_factory=DataSettings)
+    views: ViewSettings = field(default_factory=ViewSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     method: MethodSettings = field(default_factory=MethodSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -230,9 +255,9 @@ class TrainingSettings:
         return plain
 
     def recipe_digest(self) -> str:
-        """SHA-256 over what the trained weights depend on: all but the folder and what is logged or kept."""
+        """SHA-256 over what the trained weights depend on: all but folders, and what is logged or kept."""
         recipe = self.to_dict()
-        del recipe["run"]
+        del recipe["run"], recipe["data"]["path"], recipe["data"]["workers"]
         kept = ("checkpoint_steps", "keep_epochs", "log_steps", "knn_epochs", "knn_neighbours", "max_steps", "threads")
         for key in kept:
             del recipe["trainer"][key]

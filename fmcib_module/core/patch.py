@@ -114,6 +114,36 @@ def extract_patch(volume: Volume, seed: Seed, mode: Mode | str = Mode.PUBLISHED)
     )
 
 
+def grid_index(grid: Grid, lps_mm: Point, mode: Mode) -> tuple[int, int, int]:
+    """Voxel (x, y, z) of the resampled scan at which a patch is centred; it may lie outside the scan."""
+    x, y, z = (int(v) for v in _truncated_index(patch_grid(grid, mode).to_ras_mm, lps_mm))
+    return x, y, z
+
+
+def resample_slab(volume: Volume, first: int, stop: int, mode: Mode | str = Mode.PUBLISHED) -> NDArray[np.float32]:
+    """Slices of the whole scan on the 1 mm grid that patches are cut from, for work on many patches of one scan.
+
+    Args:
+        volume: As in `extract_patch`; only the slices under the slab are decoded.
+        first: First z of the slab on `patch_grid(volume.grid, mode)`.
+        stop: One after its last.
+        mode: As in `extract_patch`.
+
+    Returns:
+        (stop - first, Y, X) float32, axes (z, y, x) towards superior, posterior, left, scaled by `scale_hu`.
+    """
+    mode = Mode(mode)
+    target = patch_grid(volume.grid, mode)
+    low, high = np.array([0, 0, first]), np.array([*target.size[:2], stop])
+    box_first, box_stop = _source_box(target.to_source, low, high, np.array(volume.grid.shape[::-1]))
+    if not np.all(box_first < box_stop):
+        return np.zeros((stop - first, target.size[1], target.size[0]), dtype=np.float32)
+    (i0, j0, k0), (i1, j1, k1) = box_first, box_stop
+    box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
+    plan = PatchPlan(low, high, np.zeros(3, dtype=np.int_), target.to_source, box_first, box_stop, (0, 0, 0))
+    return _sample(box, plan).astype(np.float32)
+
+
 def _truncated_index(to_ras_mm: Matrix, lps_mm: Point) -> NDArray[np.int_]:
     """Grid index of a point, each component cut towards zero as the published `int()` does (-0.6 -> 0)."""
     x, y, z = lps_mm
