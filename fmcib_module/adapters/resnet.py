@@ -16,22 +16,10 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from fmcib_module.core.errors import WeightsError
+from fmcib_module.core.resnet_layout import EXPANSION, STAGE_BLOCKS, STAGE_PLANES, STEM_KERNEL, check_shapes
 
 PUBLISHED_WIDEN_FACTOR: Final = 2.0
 """Width of the published network: 4,096 features."""
-
-STAGE_PLANES: Final = (64, 128, 256, 512)
-"""Inner channels of the four stages at width 1."""
-
-STAGE_BLOCKS: Final = (3, 4, 6, 3)
-"""Bottleneck blocks per stage: the 50-layer network."""
-
-EXPANSION: Final = 4
-"""Output channels of a bottleneck per inner channel."""
-
-NAMES_SHOWN: Final = 3
-"""How many tensor names an error lists before it only counts."""
 
 
 class Bottleneck(nn.Module):
@@ -79,7 +67,7 @@ class ResNet3D(nn.Module):
     def __init__(self, widen_factor: float = PUBLISHED_WIDEN_FACTOR) -> None:
         super().__init__()
         planes = [int(width * widen_factor) for width in STAGE_PLANES]
-        self.conv1 = nn.Conv3d(1, planes[0], kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv3d(1, planes[0], kernel_size=STEM_KERNEL, stride=2, padding=STEM_KERNEL // 2, bias=False)
         self.bn1 = nn.BatchNorm3d(planes[0])
         self.act = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d(kernel_size=3, stride=2, padding=1)
@@ -130,45 +118,9 @@ def resnet_from_tensors(tensors: Mapping[str, Tensor], where: str) -> ResNet3D:
     Raises:
         WeightsError: A tensor is missing, unexpected or has another shape.
     """
+    width = check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, where)
     with torch.device("meta"):  # no memory and no initialisation for weights that are replaced at once
-        network = ResNet3D(_widen_factor(tensors, where))
-    _check_fit(network.state_dict(), tensors, where)
+        network = ResNet3D(width)
     float32 = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     network.load_state_dict(float32, strict=True, assign=True)
     return network.eval()
-
-
-def _widen_factor(tensors: Mapping[str, Tensor], where: str) -> float:
-    """Read the width from the first convolution, (64 * widen_factor, 1, 7, 7, 7)."""
-    stem = tensors.get("conv1.weight")
-    if stem is None or stem.ndim != 5 or stem.shape[0] == 0:
-        found = "absent" if stem is None else f"of shape {tuple(stem.shape)}"
-        raise WeightsError(
-            f"tensor conv1.weight is {found}, expected (64 * widen_factor, 1, 7, 7, 7)",
-            where,
-            "give weights of this 3D ResNet50 (see `fmcib weights list`)",
-        )
-    return float(stem.shape[0]) / STAGE_PLANES[0]
-
-
-def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:
-    problems = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "of another shape": [
-            f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in found and found[name].shape != tensor.shape
-        ],
-    }
-    lines = [f"{len(names)} {kind} ({_shortened(names)})" for kind, names in problems.items() if names]
-    if lines:
-        raise WeightsError(
-            f"the tensors do not fit the 3D ResNet50: {'; '.join(lines)}",
-            where,
-            "give a checkpoint of this network's trunk (see `fmcib weights list`)",
-        )
-
-
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

@@ -19,14 +19,12 @@ from fmcib_module.adapters.download import download
 from fmcib_module.adapters.tensor_file import read_header, read_metadata
 from fmcib_module.adapters.weights_registry import REGISTRY, WeightsEntry
 from fmcib_module.core.errors import ConfigError, WeightsError
+from fmcib_module.core.resnet_layout import FEATURES_PER_STEM_CHANNEL
 
 log = logging.getLogger(__name__)
 
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".torch", ".pt", ".pth")
 """Files that are taken as weights by path."""
-
-FEATURES_PER_STEM_CHANNEL: Final = 32
-"""n_features is 2048 * W and the first convolution has 64 * W channels."""
 
 SIZE_MARGIN: Final = 1.25
 """A download may exceed the registry's size by this factor before it is cut off (some sizes are rounded)."""
