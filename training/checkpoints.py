@@ -47,11 +47,14 @@ class SteppedCheckpoints(Checkpoint):
         every = self._settings.checkpoint_steps
         stepped = (batch_idx + 1) % self._settings.accumulate == 0
         is_last = batch_idx + 1 >= trainer.num_training_batches
-        if every and stepped and not is_last and trainer.global_step % every == 0:
+        is_due = (every and trainer.global_step % every == 0) or trainer.global_step == trainer.max_steps
+        if stepped and is_due and not is_last:
             trainer.save_checkpoint(self._folder / LAST)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At the end of an epoch, also of one that `max_steps` cut short."""
+        """At the end of an epoch, but not of one that `max_steps` cut short: lightning would take it for done."""
+        if trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+            return
         trainer.save_checkpoint(self._folder / LAST)
         done, every = trainer.current_epoch + 1, self._settings.keep_epochs
         if trainer.is_global_zero and every and done % every == 0:

@@ -50,8 +50,8 @@ class EncoderPass(nn.Module):
         for stage in (encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4):
             stride = 1 if stage is encoder.layer1 else 2
             with self._arithmetic(x, stride) as bf16:
-                x = self._run(stage, x if bf16 else x.float())
-        return torch.flatten(encoder.avgpool(x.float()), start_dim=1)
+                x = self._run(stage, x if bf16 else _widened(x))
+        return torch.flatten(encoder.avgpool(_widened(x)), start_dim=1)
 
     @contextmanager
     def _arithmetic(self, x: Tensor, stride: int = 2) -> Iterator[bool]:
@@ -67,6 +67,10 @@ class EncoderPass(nn.Module):
             return output
         recomputed: Tensor = checkpoint(stage, x, use_reentrant=False, context_fn=_contexts(stage))
         return recomputed
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype is torch.bfloat16 else x
 
 
 def _contexts(stage: nn.Module) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:

@@ -60,7 +60,7 @@ class SyntheticSource:
 
 
 class SyntheticViews:
-    """Flips, gain and noise; crops of half the edge where they are wanted. Not the paper's augmentation (see views.py)."""
+    """Flips, gain and noise; crops of half the edge where they are wanted. Not the paper's augmentation."""
 
     def __init__(self, n_small_crops: int = 0) -> None:
         self._n_small_crops = n_small_crops
