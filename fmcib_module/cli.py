@@ -12,7 +12,7 @@ from fmcib_module.cli_display import Display, show_inspection, show_ledger, show
 from fmcib_module.core.conventions import Irregular, Mode, SeedKind
 from fmcib_module.core.errors import FmcibError
 from fmcib_module.core.ledger import ExitCode, Ledger
-from fmcib_module.settings import Device, Settings, read_settings, settings_from_dict
+from fmcib_module.settings import Device, Engine, Precision, Settings, read_settings, settings_from_dict
 
 app = typer.Typer(
     name="fmcib",
@@ -64,6 +64,11 @@ def run_command(
     seed_source: SeedSource = None,
     irregular: IrregularOption = None,
     device: Annotated[Device | None, typer.Option(help="Where the network runs.", show_default="auto")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="What runs the network there.", show_default="auto")] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="bf16 is faster; the ledger reports how far it is from float32.", show_default="float32"),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Patches per forward pass; 0 is automatic.")] = None,
     sr: Annotated[bool | None, typer.Option("--sr/--no-sr", help="DICOM SR per series.", show_default="sr")] = None,
     seg: Annotated[
@@ -87,6 +92,8 @@ def run_command(
         "seed_sources": seed_source,
         "irregular": irregular,
         "device": device,
+        "engine": engine,
+        "precision": precision,
         "batch_size": batch_size,
         "sr": sr,
         "seg": seg,

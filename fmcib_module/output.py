@@ -18,7 +18,7 @@ from fmcib_module.adapters.tables import CohortWriter, read_series_csv
 from fmcib_module.core.domain import SeriesReport
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import LEDGER_NAME, LEDGER_SCHEMA, Ledger, ProblemEntry, SeriesEntry, Status
-from fmcib_module.core.naming import is_safe_name
+from fmcib_module.core.naming import PICTURE_FOLDER, is_safe_file, is_safe_name
 from fmcib_module.core.report import series_rows
 
 _LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
@@ -39,8 +39,10 @@ def read_ledger(folder: Path) -> Ledger | None:
         if raw["schema"] != LEDGER_SCHEMA:
             raise OutputError(f"ledger has schema {raw['schema']!r}", path.name, f"this version reads {LEDGER_SCHEMA}")
         ledger = _LEDGER.validate_python({key: raw[key] for key in ("run", "series", "problems", "ignored_files")})
-        names = [name for entry in ledger.series if entry.output for name in (entry.output, *entry.files)]
-        if unsafe := [name for name in names if not is_safe_name(name)]:
+        written = [entry for entry in ledger.series if entry.output]
+        unsafe = [entry.output for entry in written if not is_safe_name(entry.output)]
+        unsafe += [name for entry in written for name in entry.files if not is_safe_file(name)]
+        if unsafe:
             raise OutputError(f"ledger names {unsafe[0]!r}, which is no file of ours", path.name, _FORCE)
         return ledger
     except FileNotFoundError:
@@ -127,8 +129,9 @@ class EarlierResults:
             inside = self.folder / entry.output
             for name in entry.files:
                 (inside / name).unlink(missing_ok=True)
-            if entry.output and inside.is_dir() and not any(inside.iterdir()):
-                inside.rmdir()
+            for folder in (inside / PICTURE_FOLDER, inside):
+                if entry.output and folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
         for name in ("features.csv", "features.parquet"):
             (self.folder / name).unlink(missing_ok=True)
 

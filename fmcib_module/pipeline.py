@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fmcib_module import __version__, steps
 from fmcib_module.adapters import weights as registry
 from fmcib_module.adapters.dicom_import import scan_folder
+from fmcib_module.adapters.runner import Encoder, choose_device, choose_engine, load_encoder
 from fmcib_module.core.domain import Patch, Provenance, Scan, Series
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.core.ledger import Ledger, ProblemEntry, SeriesEntry
@@ -21,9 +22,6 @@ from fmcib_module.output import RunOutput
 from fmcib_module.progress import Progress
 from fmcib_module.settings import Settings, settings_from_dict
 from fmcib_module.work import SeriesWork, digest_input
-
-if TYPE_CHECKING:
-    from fmcib_module.adapters.runner import Encoder
 
 Encode = Callable[[list[Patch]], NDArray[np.float32]]
 
@@ -74,14 +72,15 @@ def run(
 
 
 def check_run(source: Path, output: Path, settings: Settings) -> Provenance:
-    """What a run would make, if its folders and weights are in order.
+    """What a run would make, if its folders, device and weights are in order.
 
     Raises:
-        ConfigError: Source and output are the same folder.
+        ConfigError: Source and output are the same folder, or there is no such device or engine here.
         WeightsError: The weights are absent or damaged.
     """
     if source.resolve() == output.resolve():
         raise ConfigError("INPUT and OUTPUT are the same folder", output.name, "write to another folder")
+    choose_engine(settings.engine, choose_device(settings.device))
     weights = registry.verify(settings.weights)
     return Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
 
@@ -161,16 +160,18 @@ class LazyEncoder:
         self._encoder: Encoder | None = None
 
     @property
-    def encoder(self) -> "Encoder":
+    def encoder(self) -> Encoder:
         """Load on first use."""
         if self._encoder is None:
-            from fmcib_module.adapters.runner import load_encoder  # torch: seconds, not needed to inspect or resume
-
             started = time.perf_counter()
-            self._encoder = load_encoder(self._settings.weights, device=self._settings.device)
+            self._encoder = load_encoder(
+                self._settings.weights,
+                device=self._settings.device,
+                engine=self._settings.engine,
+                precision=self._settings.precision,
+            )
             if self._out is not None:
                 self._out.time("load_encoder", time.perf_counter() - started)
-                self._out.describe_encoder(self._encoder.describe())
         return self._encoder
 
     @property
@@ -180,7 +181,11 @@ class LazyEncoder:
 
     def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
         """(n, n_features) float32."""
-        return self.encoder.encode(patches, batch_size=self.batch_size)
+        features = self.encoder.encode(patches, batch_size=self.batch_size)
+        if self._out is not None:
+            self._out.describe_encoder(self.encoder.describe())
+            self._out = None  # once: a reduced precision is measured on the first batch
+        return features
 
 
 def describe_run(settings: Settings, provenance: Provenance) -> dict[str, Any]:

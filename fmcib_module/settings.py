@@ -29,6 +29,22 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Engine(StrEnum):
+    """What runs the network."""
+
+    AUTO = "auto"  # OpenVINO on a CPU, eager torch on CUDA
+    OPENVINO = "openvino"
+    TORCH = "torch"  # eager
+    COMPILE = "compile"  # torch.compile: minutes at the first batch, for long runs
+
+
+class Precision(StrEnum):
+    """What the network computes in."""
+
+    FLOAT32 = "float32"  # equal to the published features within 2e-5
+    BF16 = "bf16"  # faster; its cosine to float32 is measured and reported
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a run does; the keys of config/*.yml are exactly these fields.
@@ -37,6 +53,8 @@ class Settings:
         weights: Registry name (`fmcib weights list`) or the path of a weights file.
         mode: Preprocessing mode.
         device: auto, cpu or cuda.
+        engine: What runs the network there.
+        precision: float32 or bf16.
         batch_size: Patches per forward pass; 0 chooses by device.
         rois: Only ROIs whose name, number or regular expression (`re:...`, matched anywhere, case-insensitive)
             is listed; empty takes all. Points without a name are never filtered.
@@ -44,18 +62,24 @@ class Settings:
         irregular: refuse, or resample and flag, slices that are not one uniform grid.
         sr: Write DICOM SR.
         seg: Write a derived DICOM SEG for seeds that did not come from a SEG.
+        pictures: Write a picture of each lesion.
+        report: Write report.html over the whole run.
         identifiers: Keep series descriptions and file paths in tables and ledger.
     """
 
     weights: str = "untrained"
     mode: Mode = Mode.PUBLISHED
     device: Device = Device.AUTO
+    engine: Engine = Engine.AUTO
+    precision: Precision = Precision.FLOAT32
     batch_size: int = 0
     rois: tuple[str, ...] = ()
     seed_sources: tuple[SeedKind, ...] = tuple(SeedKind)
     irregular: Irregular = Irregular.REFUSE
     sr: bool = True
     seg: bool = True
+    pictures: bool = True
+    report: bool = True
     identifiers: bool = False
 
     def __post_init__(self) -> None:
@@ -69,8 +93,8 @@ class Settings:
                     raise ConfigError(f"{roi!r} is not a regular expression: {error}", "rois", "correct it") from error
 
     def digest(self) -> str:
-        """SHA-256 over the fields that change what is computed or written (not device or batch size)."""
-        fields = {k: v for k, v in self.to_dict().items() if k not in {"device", "batch_size", "weights"}}
+        """SHA-256 over the fields that change what is computed or written (not where it runs)."""
+        fields = {k: v for k, v in self.to_dict().items() if k not in {"device", "engine", "batch_size", "weights"}}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

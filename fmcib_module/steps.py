@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def write(
         stage=Stage.WRITE if written.error else Stage.DONE,
         reason=Reason.of(written.error or _nothing_left(work)) if written.error or not report.lesions else None,
         flags=work.flags,
-        rois=(*(RoiEntry.done(lesion.seed) for lesion in report.lesions), *work.failed),
+        rois=(*_done(report, written.pictures), *work.failed),
         output=work.series.output_name if written.files else "",
         input_sha256=work.input_sha256,
         files=written.files,
@@ -117,6 +117,12 @@ def make_report(work: SeriesWork, provenance: Provenance) -> SeriesReport:
     """The lesions that have features, in the order of their seeds."""
     lesions = tuple(Lesion(work.seeds[place], values) for place, values in sorted(work.values.items()))
     return SeriesReport(work.series, lesions, provenance)
+
+
+def _done(report: SeriesReport, pictures: Mapping[int, str]) -> Iterator[RoiEntry]:
+    """Entries of the lesions that have features, with their pictures' names."""
+    for place, lesion in enumerate(report.lesions):
+        yield RoiEntry.done(lesion.seed, pictures.get(place, ""))
 
 
 def _nothing_left(work: SeriesWork) -> FmcibError:

@@ -11,7 +11,7 @@ from fmcib_module import run
 from fmcib_module.adapters import runner, volume_reader
 from fmcib_module.core.conventions import Flag, Mode
 from fmcib_module.core.domain import Seed
-from fmcib_module.core.errors import ConfigError, InputError, WeightsError
+from fmcib_module.core.errors import ConfigError, InputError, OutputError, WeightsError
 from fmcib_module.core.ledger import ExitCode, Status
 from fmcib_module.core.patch import extract_patch
 from fmcib_module.core.volume import Volume
@@ -194,6 +194,8 @@ def test_the_input_is_not_touched(study, tmp_path):
         ({"mode": "sideways"}, ConfigError, "sideways"),
         ({"colour": "red"}, ConfigError, "unknown key"),
         ({"device": "tpu"}, ConfigError, "tpu"),
+        ({"engine": "warp"}, ConfigError, "warp"),
+        ({"precision": "int4"}, ConfigError, "int4"),
         ({"rois": ["re:("]}, ConfigError, "regular expression"),
     ],
 )
@@ -234,3 +236,17 @@ def test_an_roi_between_voxels_is_marked_by_a_point_in_the_seg_and_says_so(tmp_p
     segment = pydicom.dcmread(tmp_path / "out" / study.series_uid / "seeds.seg.dcm").SegmentSequence[0]
     assert "contours" not in segment.SegmentDescription
     assert segment.TrackingUID.encode() in (tmp_path / "out" / study.series_uid / "features.sr.dcm").read_bytes()
+
+
+def test_bf16_is_on_request_and_its_distance_to_float32_is_on_the_ledger(study, tmp_path):
+    ledger = run(tmp_path / "in", tmp_path / "out", precision="bf16", sr=False, seg=False)
+    assert ledger.run["encoder"]["precision"] == "bf16"
+    assert ledger.run["encoder"]["cosine_to_float32"] > 0.999
+    with pytest.raises(OutputError, match="another configuration"):
+        run(tmp_path / "in", tmp_path / "out", sr=False, seg=False)
+
+
+def test_the_ledger_names_the_engine_and_its_threads(study, tmp_path):
+    ledger = run(tmp_path / "in", tmp_path / "out", sr=False, seg=False)
+    assert ledger.run["encoder"]["engine"] == "openvino"
+    assert ledger.run["encoder"]["threads"] >= 1

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fmcib_module.adapters.tensor_file import read_metadata, write_tensors
-from fmcib_module.adapters.weights import WeightsInfo, cache_dir, with_n_features
+from fmcib_module.adapters.tensor_file import write_tensors
+from fmcib_module.adapters.weights import WeightsInfo, converted_path, is_conversion, with_n_features
 from fmcib_module.adapters.weights import verify as verify_weights
 from fmcib_module.core.errors import WeightsError
 
@@ -58,8 +58,8 @@ def convert(info: WeightsInfo) -> Path:
     """
     if info.path.suffix == ".safetensors":
         return info.path
-    target = _converted_path(info)
-    if not _is_conversion(target, info.sha256):
+    target = converted_path(info)
+    if not is_conversion(target, info.sha256):
         _write_conversion(target, load_checkpoint(info.path), info)
     return target
 
@@ -125,8 +125,8 @@ def _plain(name: str, tensor: Tensor, where: str) -> Tensor:
 def _load_file(info: WeightsInfo) -> dict[str, Tensor]:
     if info.path.suffix == ".safetensors":
         return _load_safetensors(info.path)
-    target = _converted_path(info)
-    if _is_conversion(target, info.sha256):
+    target = converted_path(info)
+    if is_conversion(target, info.sha256):
         return _load_safetensors(target)
     tensors = load_checkpoint(info.path)
     try:
@@ -142,18 +142,6 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise WeightsError("not a readable safetensors file", path.name, "fetch or copy it again") from error
     return encoder_tensors(tensors, path.name)
-
-
-def _converted_path(info: WeightsInfo) -> Path:
-    return cache_dir() / "converted" / f"{info.sha256}.safetensors"
-
-
-def _is_conversion(path: Path, sha256: str) -> bool:
-    """True for a whole file that was made from the checkpoint with this SHA-256."""
-    try:
-        return path.is_file() and read_metadata(path).get("source_sha256") == sha256
-    except WeightsError:
-        return False
 
 
 def _write_conversion(target: Path, tensors: Mapping[str, Tensor], info: WeightsInfo) -> None:

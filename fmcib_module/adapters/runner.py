@@ -1,82 +1,34 @@
-"""Batches of patches -> features, on CUDA where there is a device, else on the CPU; the model is loaded once."""
+"""Batches of patches -> features, on the fastest engine that this machine has; the model is loaded once."""
 
+import ctypes
 import logging
-import math
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fmcib_module.adapters.checkpoint import load_weights
-from fmcib_module.adapters.resnet import ResNet3D, resnet_from_tensors
+from fmcib_module.adapters.engine import DeviceMemoryError, Forward
 from fmcib_module.adapters.weights import WeightsInfo
+from fmcib_module.adapters.weights_arrays import load_arrays
 from fmcib_module.core.conventions import PATCH_SIZE
 from fmcib_module.core.domain import Patch
 from fmcib_module.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-ENGINES: Final = ("auto", "torch")
-PRECISIONS: Final = ("float32",)
+ENGINES: Final = ("auto", "openvino", "torch", "compile")
+PRECISIONS: Final = ("float32", "bf16")
 DEVICES: Final = ("auto", "cpu", "cuda")
 
-CPU_BATCH: Final = 8
-"""Larger batches gain nothing on a CPU (112 ms per patch at 8 and at 16, width 2, two cores)."""
+CHECKED_PATCHES: Final = 2
+"""Patches of the first batch that are computed in float32 too where another precision is used."""
 
-MIN_ROWS: Final = 2
-"""A single patch runs as two equal ones: oneDNN takes other kernels for a batch of one (features differ by up to
-1.5e-5), and the same ones from two on (equal bits for 2 to 16)."""
-
-CUDA_BATCH: Final = 64
-CUDA_BYTES_PER_PATCH: Final = 200_000_000
-"""Generous: the largest activations of the width-2 network, (128, 25, 25, 25) float32 and their workspace."""
-
-
-class Forward(Protocol):
-    """One engine: the network's forward pass on one device.
-
-    Attributes:
-        batch_size: Patches per call that suit the device.
-        fixed_shape: Every batch is filled up to the full size, because the device takes other kernels for other sizes;
-            else only to `MIN_ROWS`. Either way a patch's features do not depend on how many others came with it.
-    """
-
-    batch_size: int
-    fixed_shape: bool
-
-    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 1, 50, 50, 50) -> (n, n_features).
-
-        Raises:
-            torch.OutOfMemoryError: The batch is too large for the device.
-        """
-
-
-class TorchForward:
-    """Eager torch in float32, channels last (17 % faster than channels first on a CPU with AVX-512).
-
-    On CUDA, TF32 is off (torch's default for convolutions keeps 10 bits of each factor) and cuDNN's kernels are the
-    deterministic ones.
-    """
-
-    def __init__(self, network: ResNet3D, device: str) -> None:
-        self._device = torch.device(device)
-        self._network = network.to(memory_format=torch.channels_last_3d).to(self._device).eval()
-        self.batch_size = CPU_BATCH if device == "cpu" else cuda_batch_size(torch.cuda.mem_get_info()[0])
-        self.fixed_shape = device != "cpu"
-
-    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 1, 50, 50, 50) -> (n, n_features)."""
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
-            batch = torch.from_numpy(patches).to(self._device, memory_format=torch.channels_last_3d)
-            features: NDArray[np.float32] = self._network(batch).cpu().numpy()
-        return features
+MIN_COSINE: Final = 0.9999
+"""Below this against float32, a reduced precision is warned of (limit of the reference data for bf16)."""
 
 
 class Encoder:
@@ -85,16 +37,38 @@ class Encoder:
     Attributes:
         weights: Where it came from.
         device: "cpu" or "cuda".
+        precision: "float32" or "bf16".
         n_features: Features per patch.
         batch_size: Patches per forward pass where `encode` is not told.
+        cosine: Smallest cosine against float32 of the first patches; None in float32, or before they came.
     """
 
-    def __init__(self, forward: Forward, weights: WeightsInfo, device: str) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        weights: WeightsInfo,
+        device: str,
+        *,
+        precision: str = "float32",
+        reference: Callable[[], Forward] | None = None,
+    ) -> None:
+        """Wrap an engine.
+
+        Args:
+            forward: The engine.
+            weights: Where the network came from.
+            device: cpu or cuda.
+            precision: What the engine computes in.
+            reference: Makes a float32 engine, to check a reduced precision on the first patches.
+        """
         self._forward = forward
+        self._reference = reference
         self.weights = weights
         self.device = device
+        self.precision = precision
         self.n_features = weights.n_features
         self.batch_size = forward.batch_size
+        self.cosine: float | None = None
         self._memory_limit = sys.maxsize  # patches per pass, once a larger batch ran out of memory
 
     def encode(
@@ -130,10 +104,12 @@ class Encoder:
             size = min(batch_size or self.batch_size, self._memory_limit)
             stop = min(start + size, len(voxels))
             try:
-                features[start:stop] = self._filled_forward(voxels[start:stop], size)
-            except torch.OutOfMemoryError as error:
+                features[start:stop] = self._filled_forward(self._forward, voxels[start:stop], size)
+            except DeviceMemoryError as error:
                 self._halve(size, error)
                 continue
+            if self._reference is not None:
+                self._check_precision(voxels[start:stop], features[start:stop])
             if progress is not None:
                 progress(stop - start)
             start = stop
@@ -141,33 +117,43 @@ class Encoder:
 
     def describe(self) -> dict[str, Any]:
         """What computes the features, for the ledger."""
+        checked = {} if self.cosine is None else {"cosine_to_float32": round(self.cosine, 8)}
         return {
-            "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
-            "engine": "torch",
-            "precision": "float32",
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            **self._forward.describe(),
+            "precision": self.precision,
             "n_features": self.n_features,
+            **checked,
         }
 
-    def _filled_forward(self, voxels: Sequence[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
+    def _filled_forward(
+        self, forward: Forward, voxels: Sequence[NDArray[np.float32]], size: int
+    ) -> NDArray[np.float32]:
         """Run a batch, filled up with copies of its first patch (see `Forward`)."""
-        n_rows = size if self._forward.fixed_shape else max(len(voxels), MIN_ROWS)
+        n_rows = size if forward.min_rows is None else max(len(voxels), forward.min_rows)
         batch = np.empty((n_rows, 1, PATCH_SIZE, PATCH_SIZE, PATCH_SIZE), dtype=np.float32)
         for row, patch in enumerate(voxels):
             batch[row, 0] = patch
         batch[len(voxels) :] = batch[0]
-        return self._forward(batch)[: len(voxels)]
+        return forward(batch)[: len(voxels)]
 
-    def _halve(self, size: int, error: torch.OutOfMemoryError) -> None:
+    def _check_precision(self, voxels: Sequence[NDArray[np.float32]], features: NDArray[np.float32]) -> None:
+        """Compare the first patches with float32, once; the float32 engine is dropped afterwards."""
+        assert self._reference is not None
+        exact = self._filled_forward(self._reference(), voxels[:CHECKED_PATCHES], CHECKED_PATCHES).astype(np.float64)
+        self._reference = None
+        found = features[: len(exact)].astype(np.float64)
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)
+        self.cosine = float(np.min(np.sum(exact * found, axis=1) / np.where(norms > 0, norms, 1.0)))
+        low = self.cosine < MIN_COSINE
+        log.log(logging.WARNING if low else logging.INFO, "%s: cosine to float32 is %.6f", self.precision, self.cosine)
+
+    def _halve(self, size: int, error: DeviceMemoryError) -> None:
         if size == 1:
             raise ConfigError(
                 "the device has no memory for a single patch", self.device, "free its memory or use the device cpu"
             ) from error
         self._memory_limit = size // 2
         log.warning("out of memory at %d patches per batch: going on with %d", size, self._memory_limit)
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
 
 
 def load_encoder(
@@ -178,21 +164,47 @@ def load_encoder(
     Args:
         weights: Registry name, or path of a .safetensors, .torch, .pt or .pth file.
         device: auto (CUDA when there is a device, else CPU), cpu or cuda.
-        engine: auto or torch.
-        precision: float32.
+        engine: auto (OpenVINO on a CPU, eager torch on CUDA), openvino, torch (eager) or compile (torch.compile:
+            minutes at the first batch, for long runs).
+        precision: float32, or bf16: faster, checked against float32 on the first patches.
 
     Raises:
-        ConfigError: A device, engine or precision that there is not.
+        ConfigError: A device, engine or precision that there is not here.
         WeightsError: The weights are unknown, absent, damaged or do not fit the network.
     """
-    _check_choice("engine", engine, ENGINES)
     _check_choice("precision", precision, PRECISIONS)
-    chosen = choose_device(device)
-    info, tensors = load_weights(weights)
-    network = resnet_from_tensors(tensors, info.name)
-    if chosen == "cpu":
-        torch.set_num_threads(usable_cpus())
-    return Encoder(TorchForward(network, chosen), info, chosen)
+    chosen_device = choose_device(device)
+    chosen_engine, reason = choose_engine(engine, chosen_device)
+    log.info("engine %s on %s in %s: %s", chosen_engine, chosen_device, precision, reason)
+    info, tensors, shapes = load_arrays(weights)
+
+    def make(in_precision: str) -> Forward:
+        if chosen_engine == "openvino":
+            from fmcib_module.adapters.engine_openvino import OpenVinoForward
+
+            return OpenVinoForward(tensors, shapes, info.name, precision=in_precision)
+        return _torch_forward(tensors, info, chosen_device, in_precision, compiled=chosen_engine == "compile")
+
+    reference = None if precision == "float32" else lambda: make("float32")
+    return Encoder(make(precision), info, chosen_device, precision=precision, reference=reference)
+
+
+def choose_engine(engine: str, device: str) -> tuple[str, str]:
+    """The engine that is used, and why, in a few words.
+
+    Raises:
+        ConfigError: An engine that there is not, or that does not run on the device.
+    """
+    _check_choice("engine", engine, ENGINES)
+    if engine == "openvino" and device == "cuda":
+        raise ConfigError("the engine openvino does not run on CUDA", "engine", "use auto, torch or compile")
+    if engine != "auto":
+        return engine, "as asked for"
+    if device == "cuda":
+        return "torch", "a CUDA device is there"
+    if find_spec("openvino") is None:
+        return "torch", "OpenVINO is not installed"
+    return "openvino", "the fastest on a CPU, and starts without torch"
 
 
 def choose_device(device: str) -> str:
@@ -202,35 +214,38 @@ def choose_device(device: str) -> str:
         ConfigError: Another word, or CUDA where there is none.
     """
     _check_choice("device", device, DEVICES)
-    has_cuda = torch.cuda.is_available()
+    if device == "cpu":
+        return "cpu"
+    has_cuda = has_cuda_device()
     if device == "cuda" and not has_cuda:
         raise ConfigError("there is no CUDA device here", "device", "use auto or cpu")
-    return "cuda" if has_cuda and device != "cpu" else "cpu"
+    return "cuda" if has_cuda else "cpu"
 
 
-def cuda_batch_size(free_bytes: int) -> int:
-    """The largest power of two up to `CUDA_BATCH` that fits half of the free memory; 1 at least."""
-    fits = max(1, free_bytes // 2 // CUDA_BYTES_PER_PATCH)
-    return min(CUDA_BATCH, 1 << int(math.log2(fits)))
-
-
-def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs that this process may use: its affinity, limited by the cgroup's quota, not the host's core count.
-
-    Args:
-        cgroup: Where the cgroup (version 1 or 2) is mounted.
-    """
-    affinity = len(os.sched_getaffinity(0))
+def has_cuda_device() -> bool:
+    """Whether torch can use a CUDA device; torch, which takes seconds to import, is only asked if a driver is there."""
     try:
-        if (cgroup / "cpu.max").is_file():  # version 2: "quota period" in microseconds, or "max period"
-            quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-        else:
-            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii")
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text(encoding="ascii")
-        cpus = int(quota) / int(period)
-    except (OSError, ValueError):  # no cgroup, or no limit ("max")
-        return affinity
-    return affinity if cpus <= 0 else max(1, min(affinity, math.ceil(cpus)))
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _torch_forward(
+    tensors: Mapping[str, NDArray[Any]], info: WeightsInfo, device: str, precision: str, *, compiled: bool
+) -> Forward:
+    import torch
+
+    from fmcib_module.adapters.engine_torch import TorchForward
+    from fmcib_module.adapters.resnet import resnet_from_tensors
+
+    network = resnet_from_tensors({name: torch.from_numpy(array) for name, array in tensors.items()}, info.name)
+    return TorchForward(network, device, precision=precision, compiled=compiled)
 
 
 def _voxels(patches: Sequence[Patch] | NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:

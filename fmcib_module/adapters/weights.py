@@ -153,6 +153,19 @@ def fetch(
     return info
 
 
+def converted_path(info: WeightsInfo) -> Path:
+    """Where the safetensors form of a torch checkpoint lies, or would lie once converted."""
+    return cache_dir() / "converted" / f"{info.sha256}.safetensors"
+
+
+def is_conversion(path: Path, sha256: str) -> bool:
+    """True for a whole file that was made from the checkpoint with this SHA-256."""
+    try:
+        return path.is_file() and read_metadata(path).get("source_sha256") == sha256
+    except WeightsError:
+        return False
+
+
 def with_n_features(info: WeightsInfo, stem_channels: int) -> WeightsInfo:
     """The same, with the feature count that a first convolution of so many channels gives."""
     return dataclasses.replace(info, n_features=stem_channels * FEATURES_PER_STEM_CHANNEL)

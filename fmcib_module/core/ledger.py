@@ -62,7 +62,22 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class RoiEntry:
-    """One ROI, segment or point."""
+    """One ROI, segment or point.
+
+    Attributes:
+        label: ROI name or segment label, exactly as in the source object.
+        roi_number: ROINumber, SegmentNumber or mask label; None for points.
+        source_uid: As in `Seed`.
+        kind: As in `Seed`.
+        status: Its outcome.
+        stage: The step that it reached.
+        reason: Why it failed.
+        flags: What a reader should know.
+        lps_mm: The seed.
+        extent_mm: As in `Seed`.
+        volume_mm3: As in `Seed`.
+        picture: The picture to check it by, relative to the series' folder; empty where there is none.
+    """
 
     label: str
     roi_number: int | None
@@ -75,9 +90,10 @@ class RoiEntry:
     lps_mm: Point | None = None
     extent_mm: Point | None = None
     volume_mm3: float | None = None
+    picture: str = ""
 
     @classmethod
-    def done(cls, seed: Seed) -> "RoiEntry":
+    def done(cls, seed: Seed, picture: str = "") -> "RoiEntry":
         """A lesion that has features."""
         status = Status.FLAGGED if seed.flags else Status.OK
         return cls(
@@ -91,6 +107,7 @@ class RoiEntry:
             lps_mm=seed.lps_mm,
             extent_mm=seed.extent_mm,
             volume_mm3=seed.volume_mm3,
+            picture=picture,
         )
 
     @classmethod

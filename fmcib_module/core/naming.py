@@ -2,6 +2,10 @@
 
 import hashlib
 import re
+from typing import Final
+
+PICTURE_FOLDER: Final = "qc"
+"""The one folder inside a series' folder."""
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -14,3 +18,19 @@ def is_safe_name(name: str) -> bool:
 def safe_name(text: str) -> str:
     """One path component for a text: the text itself where it is safe (every valid UID is), else its digest."""
     return text if is_safe_name(text) else "sha256-" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def is_safe_file(name: str) -> bool:
+    """Whether a text can name a file of a series: a safe name, or one in the folder of pictures."""
+    return is_safe_name(name.removeprefix(f"{PICTURE_FOLDER}/"))
+
+
+def picture_name(place: int, label: str) -> str:
+    """A lesion's picture, named so that people find it: its place among the series' lesions, and its label.
+
+    Args:
+        place: From 0.
+        label: Any text; what is no letter, digit, dot or dash becomes one underscore.
+    """
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", label).strip("._-")[:48]
+    return f"{PICTURE_FOLDER}/{place + 1:03d}{'-' if plain else ''}{plain}.png"

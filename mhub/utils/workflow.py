@@ -16,7 +16,7 @@ SETTINGS_OF: Final[dict[str, tuple[str, ...]]] = {
     "DicomImporter": (),
     "CentroidFinder": ("rois", "seed_sources"),
     "PatchExtractor": ("mode", "irregular"),
-    "EncoderRunner": ("weights", "device", "batch_size"),
+    "EncoderRunner": ("weights", "device", "engine", "precision", "batch_size"),
     "ReportWriter": ("sr", "seg", "identifiers"),
     "StatusGate": (),
 }

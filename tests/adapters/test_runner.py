@@ -9,16 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fmcib_module.adapters.engine import DeviceMemoryError, usable_cpus
+from fmcib_module.adapters.engine_torch import CUDA_BATCH, CUDA_BYTES_PER_PATCH, TorchForward, cuda_batch_size
 from fmcib_module.adapters.resnet import resnet50
-from fmcib_module.adapters.runner import (
-    CUDA_BATCH,
-    CUDA_BYTES_PER_PATCH,
-    Encoder,
-    TorchForward,
-    cuda_batch_size,
-    load_encoder,
-    usable_cpus,
-)
+from fmcib_module.adapters.runner import Encoder, load_encoder
 from fmcib_module.adapters.weights import WeightsInfo
 from fmcib_module.core.domain import Patch, Seed
 from fmcib_module.core.errors import ConfigError
@@ -46,9 +40,13 @@ def encoders(portable, tmp_path_factory):
     torch.save(published_form, folder / "portable.torch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FMCIB_CACHE", str(folder))
-        from_torch = load_encoder(folder / "portable.torch", device="cpu")
+        from_torch = load_encoder(folder / "portable.torch", device="cpu", engine="torch")
         (converted,) = (folder / "converted").iterdir()
-        return {"torch": from_torch, "safetensors": load_encoder(converted, device="cpu")}
+        return {
+            "torch": from_torch,
+            "openvino": load_encoder(converted, device="cpu", engine="openvino"),
+            "bf16": load_encoder(converted, device="cpu", engine="openvino", precision="bf16"),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,7 @@ def test_the_portable_weights_are_those_of_the_reference(portable, feature_env):
 
 
 @needs_shared
-@pytest.mark.parametrize("form", ["safetensors", "torch"])
+@pytest.mark.parametrize("form", ["openvino", "torch"])
 @pytest.mark.parametrize(("patch", "features"), [("patch", "features"), ("patch_monai16", "features_monai16")])
 def test_features_equal_the_published_implementation(encoders, form, patch, features):
     found = encoders[form].encode(golden_patches(patch))
@@ -102,8 +100,9 @@ def test_features_of_the_seeded_weights_equal_the_published_implementation(featu
     assert_features_equal(features, golden_features("seed0", "features"))
 
 
-def test_equal_bits_for_every_batch_size_and_order():
-    encoder = load_encoder("untrained", device="cpu")
+@pytest.mark.parametrize(("engine", "precision"), [("openvino", "float32"), ("openvino", "bf16"), ("torch", "float32")])
+def test_equal_bits_for_every_batch_size_and_order(engine, precision):
+    encoder = load_encoder("untrained", device="cpu", engine=engine, precision=precision)
     patches = np.random.default_rng(0).random((5, 50, 50, 50), dtype=np.float32)
     expected = encoder.encode(patches, batch_size=8)
     for batch_size in (1, 2, 3, 4):
@@ -115,9 +114,21 @@ def test_equal_bits_for_every_batch_size_and_order():
 @needs_shared
 def test_equal_bits_for_every_batch_size_at_full_width(encoders):
     patches = golden_patches("patch")
-    expected = encoders["torch"].encode(patches)
-    assert np.array_equal(encoders["safetensors"].encode(patches[2:]), expected[2:])
-    assert np.array_equal(encoders["safetensors"].encode(patches[::-1], batch_size=2), expected[::-1])
+    for engine in ("torch", "openvino"):
+        expected = encoders[engine].encode(patches)
+        assert np.array_equal(encoders[engine].encode(patches[2:]), expected[2:])
+        assert np.array_equal(encoders[engine].encode(patches[::-1], batch_size=2), expected[::-1])
+
+
+@needs_shared
+def test_bf16_is_within_its_limit_and_reports_its_cosine(encoders):
+    found = encoders["bf16"].encode(golden_patches("patch")).astype(np.float64)
+    expected = golden_features("portable", "features").astype(np.float64)
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert (np.sum(found * expected, axis=1) / norms).min() > 0.9999
+    assert (np.linalg.norm(found - expected, axis=1) <= 6e-3 * np.linalg.norm(expected, axis=1)).all()
+    assert encoders["bf16"].describe()["cosine_to_float32"] > 0.9999
+    assert encoders["bf16"].describe()["precision"] == "bf16"
 
 
 def test_patches_and_arrays_give_the_same_features():
@@ -148,14 +159,14 @@ def test_untrained_features_are_finite_and_differ_between_patches():
 class LimitedMemory:
     """A device that runs out of memory above `limit` patches; its features are the patches' first voxels."""
 
-    def __init__(self, limit: int, *, fixed_shape: bool = False) -> None:
-        self.limit, self.fixed_shape, self.batch_size = limit, fixed_shape, 8
+    def __init__(self, limit: int, *, min_rows: int | None = 2) -> None:
+        self.limit, self.min_rows, self.batch_size = limit, min_rows, 8
         self.sizes: list[int] = []
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         self.sizes.append(len(patches))
         if len(patches) > self.limit:
-            raise torch.OutOfMemoryError
+            raise DeviceMemoryError
         return patches[:, 0, 0, 0, :1]
 
 
@@ -169,12 +180,12 @@ def numbered_patches(count: int) -> NDArray[np.float32]:
     return patches
 
 
-@pytest.mark.parametrize("fixed_shape", [False, True])
-def test_out_of_memory_halves_the_batch_and_goes_on(fixed_shape, caplog):
-    forward = LimitedMemory(limit=3, fixed_shape=fixed_shape)
+@pytest.mark.parametrize("min_rows", [2, None])
+def test_out_of_memory_halves_the_batch_and_goes_on(min_rows, caplog):
+    forward = LimitedMemory(limit=3, min_rows=min_rows)
     encoder = fake_encoder(forward)
     assert encoder.encode(numbered_patches(7)).ravel().tolist() == list(range(7))
-    assert forward.sizes[:3] == [8 if fixed_shape else 7, 4, 2]
+    assert forward.sizes[:3] == [7 if min_rows else 8, 4, 2]
     assert "going on with 2" in caplog.text
     forward.sizes.clear()
     encoder.encode(numbered_patches(4), batch_size=4)
@@ -187,7 +198,7 @@ def test_no_memory_for_a_single_patch_is_an_error_that_says_so():
 
 
 def test_small_batches_are_filled_up_and_progress_counts_real_patches():
-    forward = LimitedMemory(limit=100, fixed_shape=True)
+    forward = LimitedMemory(limit=100, min_rows=None)
     done: list[int] = []
     features = fake_encoder(forward).encode(numbered_patches(11), progress=done.append)
     assert features.ravel().tolist() == list(range(11))
@@ -203,7 +214,11 @@ def test_a_single_patch_runs_as_two_so_that_its_features_are_those_of_a_batch():
 
 @pytest.mark.parametrize(
     ("choice", "listed"),
-    [({"engine": "warp"}, "auto, torch"), ({"precision": "int4"}, "float32"), ({"device": "tpu"}, "auto, cpu, cuda")],
+    [
+        ({"engine": "warp"}, "auto, openvino, torch"),
+        ({"precision": "int4"}, "float32, bf16"),
+        ({"device": "tpu"}, "auto, cpu, cuda"),
+    ],
 )
 def test_a_choice_that_there_is_not_lists_what_there_is(choice, listed):
     with pytest.raises(ConfigError, match=listed):

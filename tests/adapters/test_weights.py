@@ -86,10 +86,10 @@ def test_listing_and_verifying_need_no_torch_and_no_home():
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"FMCIB_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
-        ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/fmcib"),
-        ({"XDG_CACHE_HOME": "relative", "HOME": "/c"}, "/c/.cache/fmcib"),
-        ({"HOME": "/c"}, "/c/.cache/fmcib"),
+        ({"FMCIB_CACHE": "/models/a", "XDG_CACHE_HOME": "/models/b", "HOME": "/models/c"}, "/models/a"),
+        ({"XDG_CACHE_HOME": "/models/b", "HOME": "/models/c"}, "/models/b/fmcib"),
+        ({"XDG_CACHE_HOME": "relative", "HOME": "/models/c"}, "/models/c/.cache/fmcib"),
+        ({"HOME": "/models/c"}, "/models/c/.cache/fmcib"),
     ],
 )
 def test_the_cache_folder_follows_the_environment(monkeypatch, environment, expected):
