@@ -21,7 +21,8 @@ def derive_keys(base: Tensor, rows: Tensor, stream: int) -> Tensor:
     Returns:
         (n,) int64.
     """
-    return _mix(_mix(_mix(base + _GOLDEN) ^ rows) + stream * _GOLDEN)
+    counter = torch.full_like(rows, stream) * _GOLDEN  # a tensor: its product wraps around
+    return _mix(_mix(_mix(base + _GOLDEN) ^ rows) + counter)
 
 
 def uniform(keys: Tensor, count: int) -> Tensor:
