@@ -1,5 +1,6 @@
 """Batches of patches from the cache: each a few memory pages, in an order that is a function of seed and epoch."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -117,7 +118,7 @@ class CacheSource:
         others = [
             other
             for other in self._rows_of_scan[here.scan]
-            if _overlaps_not(self.cache.lesions[other].centre_zyx, here.centre_zyx)
+            if _distance(self.cache.lesions[other].centre_zyx, here.centre_zyx) >= PATCH_SIZE
         ]
         return others[rng.integers(len(others))] if others else None
 
@@ -127,8 +128,8 @@ def random_centre(shape: Index3, apart_from: Index3 | None, rng: np.random.Gener
 
     Args:
         shape: (Z, Y, X) of the scan. On an axis shorter than the patch, the patch is centred.
-        apart_from: Centre of a lesion whose patch of 50 must not overlap; None if it may. Where every patch overlaps
-            it, the one in the corner farthest from it is taken.
+        apart_from: Centre of a lesion whose patch of 50 must not overlap; None if it may. In a scan too small for
+            that, the patch is at least 80 % of the largest distance there is away, on one axis.
         rng: Draws.
     """
     half = PATCH_SIZE // 2
@@ -137,12 +138,11 @@ def random_centre(shape: Index3, apart_from: Index3 | None, rng: np.random.Gener
     if apart_from is None:
         z, y, x = (int(rng.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
         return z, y, x
-    farthest = [low if c - low > high - c else high for low, high, c in zip(lows, highs, apart_from, strict=True)]
-    if not _overlaps_not((farthest[0], farthest[1], farthest[2]), apart_from):
-        return farthest[0], farthest[1], farthest[2]
-    while True:  # at least one place is free, and usually most are
+    reach = max(max(c - low, high - c) for low, high, c in zip(lows, highs, apart_from, strict=True))
+    distance = PATCH_SIZE if reach >= PATCH_SIZE else math.ceil(0.8 * reach)
+    while True:  # there is at least one such place, and usually most are
         centre = random_centre(shape, None, rng)
-        if _overlaps_not(centre, apart_from):
+        if _distance(centre, apart_from) >= distance:
             return centre
 
 
@@ -180,8 +180,9 @@ def _pinned(batch: PatchBatch) -> PatchBatch:
     return PatchBatch(batch.lesions_hu.pin_memory(), batch.lesion_rows, randoms)
 
 
-def _overlaps_not(a: Index3, b: Index3) -> bool:
-    return any(abs(p - q) >= PATCH_SIZE for p, q in zip(a, b, strict=True))
+def _distance(a: Index3, b: Index3) -> int:
+    """Largest of the three axes' distances: two patches of 50 overlap where it is below 50."""
+    return max(abs(p - q) for p, q in zip(a, b, strict=True))
 
 
 def _stack(patches: list[NDArray[np.int16]]) -> Tensor:

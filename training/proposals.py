@@ -2,6 +2,7 @@
 
 A blob is a local extreme of a difference of Gaussians over position and scale, which answers most to a ball of radius
 sqrt(3) sigma. Soft tissue is searched for brighter and darker blobs in a narrow window, lung for brighter ones.
+Edges answer too and are sorted out by what lies on their six sides.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ CONTRAST_HU: Final = 12.0
 """Least answer of a blob; a ball that is 60 HU brighter than what is around it gives about 20."""
 
 SIGMA_RATIO: Final = 1.6
+
+SIDES: Final = 5
+"""Sides (of six) on which a blob differs from its surroundings: a nodule may sit on a wall, a wall itself is none."""
 
 
 class Window(StrEnum):
@@ -101,22 +105,43 @@ def _lung(coarse: Tensor) -> Tensor:
 
 def _candidates(coarse: Tensor, lung: Tensor, window: Window) -> list[Proposal]:
     clipped = coarse.clamp(*_LIMITS_HU[window])
-    answers = []
-    for radius in RADII_MM:
-        sigma = radius / 3**0.5 / STEP
-        answers.append(_smooth(clipped, sigma) - _smooth(clipped, sigma * SIGMA_RATIO))
-    scales = torch.cat(answers, dim=1)[0]  # (scale, Z, Y, X)
+    sigmas = [radius / 3**0.5 / STEP for radius in RADII_MM]
+    smooth = torch.cat([_smooth(clipped, sigma) for sigma in sigmas], dim=1)[0]  # (scale, Z, Y, X)
+    scales = smooth - torch.cat([_smooth(clipped, sigma * SIGMA_RATIO) for sigma in sigmas], dim=1)[0]
     inside = lung if window is Window.LUNG else (_smooth((coarse > -150).float(), 6.0 / STEP) > 0.9)
     proposals = []
     for sign in (1,) if window is Window.LUNG else (1, -1):
         signed = scales * sign
         peaks = functional.max_pool3d(signed[None], 3, stride=1, padding=1)[0]
-        best_scale = signed.max(dim=0)
-        is_peak = (signed == peaks) & (signed == best_scale.values[None]) & (signed > CONTRAST_HU) & inside[0]
-        for scale, z, y, x in is_peak.nonzero().tolist():
+        is_peak = (signed == peaks) & (signed == signed.amax(dim=0)) & (signed > CONTRAST_HU) & inside[0]
+        found = is_peak.nonzero()
+        found = found[_sides_that_differ(smooth * sign, found) >= SIDES]
+        for scale, z, y, x in found.tolist():
             centre = (z * STEP + STEP // 2, y * STEP + STEP // 2, x * STEP + STEP // 2)
             proposals.append(Proposal(centre, RADII_MM[scale], window, float(scales[scale, z, y, x])))
     return proposals
+
+
+def _sides_that_differ(smooth: Tensor, found: Tensor) -> Tensor:
+    """On how many of the six sides the tissue two radii away is darker than the blob: 1 at the edge of an organ.
+
+    Args:
+        smooth: (scale, Z, Y, X) HU, smoothed at each scale; negated for dark blobs.
+        found: (n, 4) scale, z, y, x.
+
+    Returns:
+        (n,) 0..6; beyond the scan the border's voxels go on.
+    """
+    distance = torch.tensor([round(2 * radius / STEP) for radius in RADII_MM])[found[:, 0]]
+    size = torch.tensor(smooth.shape)
+    here = smooth[tuple(found.T)]
+    count = torch.zeros(len(found), dtype=torch.long)
+    for axis in (1, 2, 3):
+        for step in (-distance, distance):
+            there = found.clone()
+            there[:, axis] = torch.minimum((there[:, axis] + step).clamp(min=0), size[axis] - 1)
+            count += (here - smooth[tuple(there.T)] > CONTRAST_HU).long()
+    return count
 
 
 def _draw_order(proposals: list[Proposal], rng: np.random.Generator) -> list[Proposal]:
