@@ -89,12 +89,11 @@ class Bench:
         return run_process([sys.executable, "-m", module, *arguments], self.work / "logs" / f"{module}.log")
 
     def probe(self, name: str, *arguments: str) -> dict[str, Any]:
-        """Run a probe (see probes.py) in a process of its own; its figures."""
+        """Run a probe (see probes.py) in a process of its own; its figures, and how busy others kept the machine."""
         output = self.work / "logs" / f"probe_{name}.json"
         output.parent.mkdir(parents=True, exist_ok=True)
-        self.python("benchmarks.probes", name, str(output), *arguments)
-        figures: dict[str, Any] = json.loads(output.read_text())
-        return figures
+        measured = self.python("benchmarks.probes", name, str(output), *arguments)
+        return {**json.loads(output.read_text()), "others_share": round(measured.others_share, 3)}
 
     def fmcib_run(self, source: Path, output: Path, *options: str, weights: Path | str | None = None) -> Measured:
         """`fmcib run` as a whole process, into an empty folder; converted models are cached in the work folder."""
@@ -110,7 +109,9 @@ class Bench:
 
     def said(self, name: str, measured: Measured) -> None:
         """Tell one measurement."""
-        self.say(f"{name}: {measured.seconds:.2f} s, peak {measured.peak_mib:.0f} MiB")
+        self.say(
+            f"{name}: {measured.seconds:.2f} s, peak {measured.peak_mib:.0f} MiB, others {measured.others_share:.0%}"
+        )
 
     def target(self, name: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
         """Put a figure beside its limit."""

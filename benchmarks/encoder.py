@@ -75,6 +75,7 @@ def _compare(bench: Bench, rounds: dict[str, list[dict[str, Any]]], gemm: list[f
             "first_batch_s": round(statistics.median(figures["first_batch_s"] for figures in taken), 2),
             "max_abs_difference": float(np.abs(found - expected).max()),
             "least_cosine": float(((found * expected).sum(axis=1) / lengths).min()),
+            "others_share": statistics.median(figures["others_share"] for figures in taken),
             "described": taken[-1].get("described", {}),
         }
     for precision, gain in (("float32", FLOAT32_GAIN), ("bf16", BF16_GAIN)):

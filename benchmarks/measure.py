@@ -27,11 +27,13 @@ class Measured:
         seconds: Wall clock from start to end.
         cpu_seconds: User and system time of the process and its children.
         peak_mib: Largest resident memory, MiB.
+        others_share: Share of the machine's processor time that others used meanwhile: 0 on a quiet machine.
     """
 
     seconds: float
     cpu_seconds: float
     peak_mib: float
+    others_share: float = 0.0
 
 
 class ProcessFailedError(RuntimeError):
@@ -51,20 +53,22 @@ def run_process(command: Sequence[str], log: Path, *, env: Mapping[str, str] | N
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
-        started = time.perf_counter()
+        busy_before, started = _busy_seconds(), time.perf_counter()
         process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}
         )
         tree = _TreeMemory(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
+        seconds, busy = time.perf_counter() - started, _busy_seconds() - busy_before
         process.returncode = os.waitstatus_to_exitcode(status)
     tree_mib = tree.stop()
     if process.returncode != 0:
         tail = log.read_text(errors="replace")[-2000:]
         msg = f"{' '.join(command[:4])} ... ended with {process.returncode}:\n{tail}"
         raise ProcessFailedError(msg)
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss / 1024, tree_mib))
+    own = usage.ru_utime + usage.ru_stime
+    others = max(0.0, busy - own) / (seconds * (os.cpu_count() or 1))
+    return Measured(seconds, own, max(usage.ru_maxrss / 1024, tree_mib), others)
 
 
 def run_in_turn(
@@ -95,8 +99,20 @@ def summary(results: Sequence[Measured]) -> dict[str, Any]:
         "median_s": round(statistics.median(m.seconds for m in results), 3),
         "median_cpu_s": round(statistics.median(m.cpu_seconds for m in results), 3),
         "median_peak_mib": round(statistics.median(m.peak_mib for m in results), 1),
+        "others_share": round(statistics.median(m.others_share for m in results), 3),
         "all_s": [round(m.seconds, 3) for m in results],
     }
+
+
+def _busy_seconds() -> float:
+    """Processor time that the whole machine has spent so far, what its host took from it (steal) included."""
+    user, nice, system, _idle, _wait, irq, soft_irq, steal = map(int, _stat_fields()[:8])
+    return (user + nice + system + irq + soft_irq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat_fields() -> list[str]:
+    """First line of /proc/stat without its name (proc(5))."""
+    return Path("/proc/stat").read_text().splitlines()[0].split()[1:]
 
 
 class _TreeMemory:

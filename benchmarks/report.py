@@ -104,6 +104,7 @@ def _encoder(results: Result) -> str:
             f"{row['first_batch_s']:.1f}",
             f"{row['max_abs_difference']:.1e}",
             f"{row['least_cosine']:.6f}",
+            f"{100 * row['others_share']:.0f} %",
         )
         for name, row in results["engines"].items()
     ]
@@ -117,6 +118,7 @@ def _encoder(results: Result) -> str:
         "First batch s",
         "Max diff",
         "Cosine",
+        "Used by others",
     )
     note = f"{results['gflop_per_patch']} GFLOP per patch; the matrix product reaches {results['gemm_gflops']} GFLOP/s."
     refused = [f"Not offered: {name} ({why})." for name, why in results["refused"].items()]
@@ -143,11 +145,12 @@ def _runs(runs: dict[str, Result]) -> str:
             f"{run['median_s']:.2f}",
             f"{run['median_cpu_s']:.2f}",
             f"{run['median_peak_mib']:.0f}",
+            f"{100 * run['others_share']:.0f} %",
             len(run["all_s"]),
         )
         for name, run in runs.items()
     ]
-    return _table(("Whole process", "Seconds (median)", "CPU seconds", "Peak MiB", "Runs"), rows)
+    return _table(("Whole process", "Seconds (median)", "CPU seconds", "Peak MiB", "Used by others", "Runs"), rows)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_the_peak_covers_the_processes_that_a_process_starts(tmp_path: Path) -> 
 def test_a_process_that_fails_stops_the_measurement_and_shows_why(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailedError, match="no such scan"):
         run_process([sys.executable, "-c", "raise SystemExit('no such scan')"], tmp_path / "log")
+
+
+def test_the_work_of_others_is_told_apart_from_our_own(tmp_path: Path) -> None:
+    spin = "import time; end = time.perf_counter() + 1.0\nwhile time.perf_counter() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]):
+        measured = run_process([sys.executable, "-c", "import time; time.sleep(0.8)"], tmp_path / "log")
+    assert measured.cpu_seconds < 0.3
+    assert measured.others_share > 0.5 / (os.cpu_count() or 1)
 
 
 def test_contestants_take_turns() -> None:
@@ -99,7 +108,7 @@ def test_the_report_names_the_machine_and_says_when_it_was_busy(tmp_path: Path) 
         "python": "3.11.7",
         "versions": {"torch": "2.14.1"},
     }
-    run = {"median_s": 1.5, "median_cpu_s": 2.0, "median_peak_mib": 300.0, "all_s": [1.4, 1.6]}
+    run = {"median_s": 1.5, "median_cpu_s": 2.0, "median_peak_mib": 300.0, "others_share": 0.25, "all_s": [1.4, 1.6]}
     imports = {"help": {"all_imports_ms": 90.0, "modules": 200, "heavy_ms": {"numpy": 80.0}}}
     result = {
         "quick": False,
@@ -112,7 +121,7 @@ def test_the_report_names_the_machine_and_says_when_it_was_busy(tmp_path: Path) 
     text = report.render(tmp_path)
     assert "A processor, 2 cores, 8 GiB" in text
     assert "busy with other work (load 3.2)" in text
-    assert "| help | 1.50 | 2.00 | 300 | 2 |" in text
+    assert "| help | 1.50 | 2.00 | 300 | 25 % | 2 |" in text
     assert "| start | 2.6 | at most 2.5 | no |" in text
 
 
