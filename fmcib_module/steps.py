@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.adapters import seed_finder, volume_reader
+from fmcib_module.adapters.gather import gather_compiled
 from fmcib_module.core.conventions import Flag
 from fmcib_module.core.domain import Lesion, Patch, Provenance, Series, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
@@ -58,7 +59,7 @@ def cut(work: SeriesWork, settings: Settings) -> Iterator[tuple[int, Patch]]:
     work.flags = tuple(dict.fromkeys((*work.flags, *volume.flags)))
     for place, seed in enumerate(work.seeds):
         try:
-            patch = extract_patch(volume, seed, settings.mode)
+            patch = extract_patch(volume, seed, settings.mode, gather=gather_compiled)
         except InputError as error:
             work.fail_seed(seed, error, Stage.EXTRACT)
             continue

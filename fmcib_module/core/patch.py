@@ -1,5 +1,6 @@
 """Volume + Seed -> Patch: the 50 x 50 x 50 cube around a lesion, sampled from only the slices under it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,12 @@ HALF = PATCH_SIZE // 2
 
 SEPARABLE_TOLERANCE = 1e-9
 """Cross terms of the index map below this many source voxels over a whole patch are rounding noise."""
+
+
+Gather = Callable[
+    [NDArray[np.float32], Matrix, NDArray[np.float64], NDArray[np.int_], NDArray[np.int_]], NDArray[np.float64]
+]
+"""Trilinear sampling of a rotated grid, as `gather_trilinear` describes it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,13 +85,16 @@ def plan_patch(grid: Grid, seed: Seed, *, mode: Mode, series_uid: str) -> PatchP
     return PatchPlan(first, stop, at, target.to_source, box_first, box_stop, (z, y, x))
 
 
-def extract_patch(volume: Volume, seed: Seed, mode: Mode | str = Mode.PUBLISHED) -> Patch:
+def extract_patch(
+    volume: Volume, seed: Seed, mode: Mode | str = Mode.PUBLISHED, *, gather: Gather | None = None
+) -> Patch:
     """Cut the network's input cube around a lesion; decodes only the slices under it.
 
     Args:
         volume: CT on a uniform grid of any spacing and orientation, Hounsfield units.
         seed: Lesion centre, LPS millimetres, in the volume's frame of reference.
         mode: `published` (default), `published-monai16` or `centred`.
+        gather: Samples oblique scans; a compiled one gives the same values faster (`adapters/gather.py`).
 
     Returns:
         (50, 50, 50) float32, axes (z, y, x) towards superior, posterior, left, 1 mm, scaled by `scale_hu`; 0 outside
@@ -103,7 +113,7 @@ def extract_patch(volume: Volume, seed: Seed, mode: Mode | str = Mode.PUBLISHED)
     inside = tuple(slice(a, a + n) for a, n in zip(plan.at[::-1], (plan.stop - plan.first)[::-1], strict=True))
     if np.all(plan.box_first < plan.box_stop):
         box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
-        voxels[inside] = _sample(box, plan)
+        voxels[inside] = _sample(box, plan, gather or gather_trilinear)
     return Patch(
         voxels=voxels,
         seed=seed,
@@ -141,7 +151,7 @@ def resample_slab(volume: Volume, first: int, stop: int, mode: Mode | str = Mode
     (i0, j0, k0), (i1, j1, k1) = box_first, box_stop
     box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
     plan = PatchPlan(low, high, np.zeros(3, dtype=np.int_), target.to_source, box_first, box_stop, (0, 0, 0))
-    return _sample(box, plan).astype(np.float32)
+    return _sample(box, plan, gather_trilinear).astype(np.float32)
 
 
 def _truncated_index(to_ras_mm: Matrix, lps_mm: Point) -> NDArray[np.int_]:
@@ -163,7 +173,7 @@ def _source_box(
     return np.clip(low, 0, source_size), np.clip(high, 0, source_size)
 
 
-def _sample(box: NDArray[np.float32], plan: PatchPlan) -> NDArray[np.float64]:
+def _sample(box: NDArray[np.float32], plan: PatchPlan, gather: Gather) -> NDArray[np.float64]:
     """Trilinear samples of the plan's range, (z, y, x) float64; taps outside the scan weigh 0."""
     rotation, offset = plan.to_source[:3, :3], plan.to_source[:3, 3] - plan.box_first
     follows = np.argmax(np.abs(rotation), axis=1)
@@ -171,7 +181,7 @@ def _sample(box: NDArray[np.float32], plan: PatchPlan) -> NDArray[np.float64]:
     cross[range(3), follows] = 0.0
     if len(set(follows)) == 3 and cross.max() * PATCH_SIZE < SEPARABLE_TOLERANCE:
         return _sample_separable(box, plan, rotation, offset, follows)
-    return _sample_oblique(box, plan, rotation, offset)
+    return gather(box, rotation, offset, plan.first, plan.stop)
 
 
 def _sample_separable(
@@ -201,20 +211,41 @@ def _lerp(values: NDArray[np.float64], along: NDArray[np.float64], axis: int) ->
     return np.asarray(below * low_weight + above * high_weight)
 
 
-def _sample_oblique(
-    box: NDArray[np.float32], plan: PatchPlan, rotation: Matrix, offset: NDArray[np.float64]
+def gather_trilinear(
+    box: NDArray[np.float32],
+    rotation: Matrix,
+    offset: NDArray[np.float64],
+    first: NDArray[np.int_],
+    stop: NDArray[np.int_],
 ) -> NDArray[np.float64]:
-    """The general case: eight taps for every voxel."""
-    steps = [np.arange(a, b, dtype=np.float64) for a, b in zip(plan.first, plan.stop, strict=True)]
-    z, y, x = np.meshgrid(*steps[::-1], indexing="ij")
-    index = np.stack([rotation[r, 0] * x + rotation[r, 1] * y + rotation[r, 2] * z + offset[r] for r in (2, 1, 0)])
-    low = np.floor(index).astype(np.int_)
-    weight = index - low
-    padded = np.pad(box, 1)  # one voxel of 0 on every side: a tap outside the scan lands there
-    limit = np.array(box.shape).reshape(3, 1, 1, 1)
-    total = np.zeros(index.shape[1:])
-    for tap in np.ndindex(2, 2, 2):
-        step = np.array(tap).reshape(3, 1, 1, 1)
-        k, j, i = np.clip(low + step, -1, limit) + 1
-        total += np.prod(np.where(step == 1, weight, 1.0 - weight), axis=0) * padded[k, j, i]
-    return total
+    """The general case: eight taps for every voxel, interpolated along i, then j, then k.
+
+    Flat indices into a box with a rim of 0, where taps outside the scan land: four times as fast in numpy as indexing
+    with three arrays.
+
+    Args:
+        box: (K, J, I) voxels; 0 around them.
+        rotation: (3, 3), grid step (x, y, z) to box index (i, j, k).
+        offset: (3,), box index (i, j, k) of grid point (0, 0, 0).
+        first: First grid point (x, y, z).
+        stop: One after the last.
+
+    Returns:
+        (z, y, x) float64.
+    """
+    steps = [np.arange(a, b, dtype=np.float64) for a, b in zip(first, stop, strict=True)]
+    x, y, z = steps[0], steps[1][:, None], steps[2][:, None, None]
+    padded = np.pad(box, 2).ravel()
+    strides = (1, box.shape[2] + 4, (box.shape[1] + 4) * (box.shape[2] + 4))
+    base = np.zeros((len(steps[2]), len(steps[1]), len(steps[0])), dtype=np.intp)
+    weights = []
+    for axis in range(3):  # i, j, k
+        along = rotation[axis, 0] * x + rotation[axis, 1] * y + rotation[axis, 2] * z + offset[axis]
+        low = np.floor(along)
+        weights.append(along - low)
+        base += (np.clip(low, -2, box.shape[2 - axis]).astype(np.intp) + 2) * strides[axis]
+    taps = [padded.take(base + k * strides[2] + j * strides[1] + i) for k in (0, 1) for j in (0, 1) for i in (0, 1)]
+    values = [tap.astype(np.float64) for tap in taps]
+    for weight in weights:
+        values = [below + (above - below) * weight for below, above in zip(values[::2], values[1::2], strict=True)]
+    return np.asarray(values[0], dtype=np.float64)
