@@ -1,5 +1,6 @@
 """The five methods on tiny networks: what their losses react to, whole steps on two ranks, and short trainings."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -155,13 +156,20 @@ def test_two_ranks_step_as_one_process_does_with_the_whole_batch(tmp_path: Path)
 
 
 def _short_run(folder: Path, name: MethodName) -> TrainingSettings:
+    # So short a SwAV needs sharp targets and fast steps to fall below log(n_prototypes), the loss of no knowledge.
+    is_swav = name is MethodName.SWAV
+    swav: dict[str, object] = {
+        "n_prototypes": 16, "queue_length": 0, "sinkhorn_epsilon": 0.02, "prototypes_frozen_steps": 8,
+    }  # fmt: skip
     return TrainingSettings(
         run=str(folder),
-        data=DataSettings(batch_size=8, n_lesions=32, edge=EDGE),
+        data=DataSettings(batch_size=16 if is_swav else 8, n_lesions=32, edge=EDGE),
         network=NetworkSettings(widen_factor=0.125),
-        method=_small(name, n_prototypes=32, queue_length=32),
-        optimiser=OptimiserSettings(name=OptimiserName.ADAMW, learning_rate=2e-3, reference_batch=0, warmup_epochs=1),
-        trainer=TrainerSettings(epochs=8, accelerator=On.CPU, log_steps=1, checkpoint_steps=0),
+        method=_small(name, **swav),
+        optimiser=OptimiserSettings(
+            name=OptimiserName.ADAMW, learning_rate=3e-3 if is_swav else 2e-3, reference_batch=0, warmup_epochs=1
+        ),
+        trainer=TrainerSettings(epochs=12 if is_swav else 8, accelerator=On.CPU, log_steps=1, checkpoint_steps=0),
     )
 
 
@@ -172,7 +180,9 @@ def test_the_loss_falls_and_features_do_not_collapse(name: MethodName, tmp_path:
 
     module = run(_short_run(tmp_path, name))
     losses = pd.read_csv(tmp_path / "metrics.csv").drop_duplicates("step")["loss"]
-    assert losses.tail(8).mean() < 0.95 * losses.head(4).mean()
+    assert losses.tail(6).mean() < 0.9 * losses.head(4).mean()
+    if name is MethodName.SWAV:
+        assert losses.tail(6).mean() < math.log(16)
     source = SyntheticSource(DataSettings(n_labelled=32, edge=EDGE), seed=7)  # lesions that training did not see
     labelled = source.labelled()
     assert labelled is not None
