@@ -3,7 +3,7 @@
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,14 @@ from fmcib_module.core.ledger import Ledger, ProblemEntry, SeriesEntry
 from fmcib_module.output import RunOutput
 from fmcib_module.progress import Progress
 from fmcib_module.settings import Settings, settings_from_dict
+from fmcib_module.streams import prefetch
 from fmcib_module.work import SeriesWork, digest_input
 
-Encode = Callable[[list[Patch]], NDArray[np.float32]]
+Job = tuple[SeriesWork, Iterator[tuple[int, Patch]]]
+"""A series, and its patches (place in its seeds, patch) as they are cut."""
+
+PREFETCHED_PATCHES = 8
+"""Patches that are cut ahead of the network: 4 MB, and the slices of the series they came from."""
 
 
 def run(
@@ -63,10 +68,14 @@ def run(
     with RunOutput(output, describe_run(settings, provenance), force=force) as out:
         out.add_problems(tuple(map(ProblemEntry.of, scan.problems)), scan.ignored_files)
         out.time("scan", scanned_s)
-        encode = LazyEncoder(settings, out)
-        for work in encode_stream(encode, _prepare(scan, settings, out, progress)):
-            entry, report = steps.write(work, output, settings=settings, provenance=provenance)
-            out.add(entry, report)
+        candidates = _candidates(scan, settings, out)
+        progress.planned(len(candidates))
+        for work in encode_stream(LazyEncoder(settings, out), _jobs(candidates, settings, out)):
+            if work.taken_over is not None:
+                out.add(entry := work.taken_over)
+            else:
+                entry, report = steps.write(work, output, settings=settings, provenance=provenance)
+                out.add(entry, report)
             progress.series(entry)
     return out.ledger
 
@@ -85,34 +94,35 @@ def check_run(source: Path, output: Path, settings: Settings) -> Provenance:
     return Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
 
 
-def _prepare(
-    scan: Scan, settings: Settings, out: RunOutput, progress: Progress
-) -> Iterator[tuple[SeriesWork, Iterator[tuple[int, Patch]]]]:
-    """Each series that needs work, with its patches to come; others go to the ledger at once."""
+def _candidates(scan: Scan, settings: Settings, out: RunOutput) -> list[Series]:
+    """The series that are asked for features; all others go to the ledger at once."""
     candidates: list[Series] = []
     for series in (series for study in scan.studies for series in study.series):
         if reason := steps.why_skipped(series, settings):
             out.add(SeriesEntry.skipped(series, reason))
         else:
             candidates.append(series)
-    progress.planned(len(candidates))
+    return candidates
+
+
+def _jobs(candidates: Iterable[Series], settings: Settings, out: RunOutput) -> Iterator[Job]:
+    """Each series with its patches to come; one that an earlier run finished comes with its entry instead."""
     for series in candidates:
-        if entry := out.taken_over(series.output_name, digest_input(series)):
-            out.add(entry)
-            progress.series(entry)
+        digest = digest_input(series)
+        if entry := out.taken_over(series.output_name, digest):
+            yield SeriesWork(series, digest, taken_over=entry), iter(())
         else:
             work = steps.find(series, settings)
             yield work, steps.cut(work, settings)
 
 
-def encode_stream(
-    encode: "LazyEncoder", jobs: Iterable[tuple[SeriesWork, Iterator[tuple[int, Patch]]]]
-) -> Iterator[SeriesWork]:
+def encode_stream(encode: "LazyEncoder", jobs: Iterable[Job]) -> Iterator[SeriesWork]:
     """Fill batches across lesions, series and patients; hand each series on when its last lesion is done.
 
-    Series come out in the order they went in; at most one batch of patches is in memory.
+    Seeds are found and patches cut in a thread of their own while the network works. Series come out in the order they
+    went in; about two batches of patches are in memory.
     """
-    waiting: deque[tuple[SeriesWork, list[int]]] = deque()
+    waiting: deque[SeriesWork] = deque()
     batch: list[tuple[SeriesWork, int, Patch]] = []
 
     def flush() -> None:
@@ -124,20 +134,27 @@ def encode_stream(
             work.spend("encode", each_s)
         batch.clear()
 
-    for work, patches in jobs:
-        expected: list[int] = []
-        for place, patch in patches:
-            expected.append(place)
+    for work, place, patch in prefetch(_flattened(jobs), PREFETCHED_PATCHES):
+        if patch is None:
+            waiting.append(work)
+            in_batch = {id(pending) for pending, _, _ in batch}
+            while waiting and id(waiting[0]) not in in_batch:
+                yield waiting.popleft()
+        else:
             batch.append((work, place, patch))
             if len(batch) == encode.batch_size:
                 flush()
-        waiting.append((work, expected))
-        in_batch = {id(pending) for pending, _, _ in batch}
-        while waiting and id(waiting[0][0]) not in in_batch:
-            yield waiting.popleft()[0]
     if batch:
         flush()
-    yield from (work for work, _ in waiting)
+    yield from waiting
+
+
+def _flattened(jobs: Iterable[Job]) -> Iterator[tuple[SeriesWork, int, Patch | None]]:
+    """Every patch with its series and place; None after the last patch of a series."""
+    for work, patches in jobs:
+        for place, patch in patches:
+            yield work, place, patch
+        yield work, -1, None
 
 
 class EncoderNotes(Protocol):

@@ -13,7 +13,7 @@ from fmcib_module.core import errors
 from fmcib_module.core.conventions import Flag, SeedKind
 from fmcib_module.core.domain import RoiFailure, Seed, Series
 from fmcib_module.core.errors import FmcibError
-from fmcib_module.core.ledger import Reason, RoiEntry, Stage
+from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage
 from fmcib_module.core.volume import Volume
 
 
@@ -30,6 +30,7 @@ class SeriesWork:
         flags: What concerns the whole series (resampled, split).
         timings_s: Step -> seconds.
         volume: The opened scan; not handed over by file.
+        taken_over: The entry of an earlier run, where nothing is left to do.
     """
 
     series: Series
@@ -40,6 +41,7 @@ class SeriesWork:
     flags: tuple[Flag, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     volume: Volume | None = None
+    taken_over: SeriesEntry | None = None
 
     def fail(self, failure: RoiFailure, stage: Stage) -> None:
         """Note an ROI that gives no features."""

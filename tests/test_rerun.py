@@ -115,7 +115,7 @@ def test_a_rerun_that_is_interrupted_early_forgets_nothing(tmp_path, monkeypatch
     for n in range(2):
         phantoms.write_study(tmp_path / "in" / str(n), seed=n, seg=False, lesions=LESIONS[:1])
     first = run(tmp_path / "in", tmp_path / "out")
-    monkeypatch.setattr(pipeline, "_prepare", _interrupted)
+    monkeypatch.setattr(pipeline, "_jobs", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "in", tmp_path / "out")
     monkeypatch.undo()

@@ -20,7 +20,7 @@ def gather_compiled(
     import SimpleITK as sitk  # a quarter of a second that axis-aligned scans need not pay
 
     image = sitk.GetImageFromArray(np.pad(box, RIM).astype(np.float64))
-    to_box: Any = sitk.AffineTransform(3)
+    to_box: Any = sitk.AffineTransform(3)  # type: ignore[no-untyped-call]
     to_box.SetMatrix(rotation.ravel().tolist())
     to_box.SetTranslation((offset + RIM).tolist())
     sampled = sitk.Resample(
