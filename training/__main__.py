@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,10 @@ EXIT_FAILED: Final = 3
 def main(arguments: list[str]) -> int:
     """Run one verb; every error that we raise on purpose becomes one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for library in ("lightning.pytorch", "lightning.fabric"):  # hints on devices and on its makers' products
+        logging.getLogger(library).setLevel(logging.WARNING)
+    # lightning 2.6 still names torch's LeafSpec, each time it looks into a batch
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
     try:
         if len(arguments) != 2 or arguments[0] not in VERBS:
             found = " ".join(arguments[:1]) or "nothing"

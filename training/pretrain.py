@@ -21,6 +21,7 @@ from training.monitors import FeatureMonitor, KnnMonitor
 from training.progress import CsvLog, ProgressBar
 from training.run_folder import RunFolder
 from training.settings import Accelerator, Source, TrainingSettings, read_training_settings
+from training.synced_norm import with_synced_norms
 from training.synthetic import SyntheticSource, SyntheticViews
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,6 @@ def run(settings: TrainingSettings) -> PretrainModule:
         ConfigError: Data and settings do not fit together.
         OutputError: The run folder is another run's, or cannot be written.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints on devices and its own products
     if settings.trainer.threads:
         torch.set_num_threads(settings.trainer.threads)
     seed_everything(settings.seed, verbose=False)
@@ -70,6 +70,8 @@ def run(settings: TrainingSettings) -> PretrainModule:
         raise ConfigError("there are fewer lesions than one step needs", "data", "use a smaller batch_size")
     if checkpoint is not None:
         log.info("going on from %s", checkpoint.name)
+    if _syncs_norms(settings) and _on_cpu(settings):
+        with_synced_norms(method)
     module = PretrainModule(settings, method, source, view_maker)
     trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     return module
@@ -102,7 +104,7 @@ def make_trainer(settings: TrainingSettings, folder: RunFolder, source: PatchSou
         devices=options.devices,
         num_nodes=options.nodes,
         strategy=_strategy(settings),
-        sync_batchnorm=options.sync_batch_norm and options.devices * options.nodes > 1,
+        sync_batchnorm=_syncs_norms(settings) and not _on_cpu(settings),
         accumulate_grad_batches=options.accumulate,
         max_epochs=options.epochs,
         max_steps=options.max_steps or -1,
@@ -117,8 +119,14 @@ def make_trainer(settings: TrainingSettings, folder: RunFolder, source: PatchSou
 
 
 def _strategy(settings: TrainingSettings) -> Strategy | str:
-    options = settings.trainer
-    if options.devices * options.nodes == 1:
+    if settings.trainer.devices * settings.trainer.nodes == 1:
         return "auto"
-    on_cpu = options.accelerator is Accelerator.CPU or not torch.cuda.is_available()
-    return DDPStrategy(process_group_backend="gloo" if on_cpu else "nccl")
+    return DDPStrategy(process_group_backend="gloo" if _on_cpu(settings) else "nccl")
+
+
+def _on_cpu(settings: TrainingSettings) -> bool:
+    return settings.trainer.accelerator is Accelerator.CPU or not torch.cuda.is_available()
+
+
+def _syncs_norms(settings: TrainingSettings) -> bool:
+    return settings.trainer.sync_batch_norm and settings.trainer.devices * settings.trainer.nodes > 1

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from fmcib_module.adapters.resnet import resnet50
-from tests.training.ranks import on_two_ranks
 from training.batches import Views
 from training.methods import METHODS, Progress, make_method
 from training.methods.autoencoder import AutoEncoderMethod
@@ -111,48 +109,6 @@ def test_the_autoencoder_has_about_as_many_parameters_as_the_published_network()
         resnet = resnet50(2.0)
     ours, theirs = (sum(p.numel() for p in module.parameters()) for module in (network, resnet))
     assert ours == pytest.approx(theirs, rel=0.01)
-
-
-def _share(views: Views, rank: int) -> Views:
-    """One rank's half of a batch."""
-    lesions, negatives = (tuple(view.chunk(2)[rank] for view in group) for group in (views.lesions, views.negatives))
-    return Views(lesions, negatives, views.lesion_rows.chunk(2)[rank])
-
-
-def _gradients(name: str, views: Views, rank: int | None) -> dict[str, Tensor]:
-    """Of one step in float64: on one rank of two under DDP with SyncBN, or (None) with the whole batch."""
-    torch.manual_seed(0)
-    method: nn.Module = make_method(TINY, _small(MethodName(name))).double()
-    for module in method.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()  # SyncBN needs a GPU; with running statistics a batch may be cut anywhere
-    model = method if rank is None else DistributedDataParallel(method)
-    loss = model(views if rank is None else _share(views, rank), START).loss
-    loss.backward()
-    gradients = {key: p.grad for key, p in method.named_parameters() if p.grad is not None}
-    return {"loss": loss.detach(), **gradients}
-
-
-def _rank_gradients(rank: int, names: list[str], views: list[tuple[Tensor, ...]]) -> dict[str, dict[str, Tensor]]:
-    lesions, negatives, (rows,) = views
-    return {name: _gradients(name, Views(lesions, negatives, rows), rank) for name in names}
-
-
-def test_two_ranks_step_as_one_process_does_with_the_whole_batch(tmp_path: Path) -> None:
-    views = _views(n=4)
-    views = Views(
-        tuple(view.double() for view in views.lesions), tuple(view.double() for view in views.negatives), views[2]
-    )
-    names = [MethodName.MODIFIED_SIMCLR.value, MethodName.SIMCLR.value, MethodName.SWAV.value]
-    ranks = on_two_ranks(_rank_gradients, tmp_path, names, [views.lesions, views.negatives, (views.lesion_rows,)])
-    for name in names:
-        whole = _gradients(name, views, None)
-        first, second = ranks[0][name], ranks[1][name]
-        torch.testing.assert_close((first.pop("loss") + second.pop("loss")) / 2, whole.pop("loss"))
-        assert first.keys() == second.keys() == whole.keys()
-        for key, expected in whole.items():
-            assert torch.equal(first[key], second[key])
-            torch.testing.assert_close(first[key], expected, rtol=1e-6, atol=1e-9)
 
 
 def _short_run(folder: Path, name: MethodName) -> TrainingSettings:

@@ -34,7 +34,7 @@ def _write(folder: Path, name: str, method: str, accumulate: int = 1, **trainer:
     values = {
         **SETTINGS,
         "run": str(folder / name),
-        "method": {"name": method, "memory_bank": 32},
+        "method": {"name": method, "memory_bank": 32, "n_prototypes": 12, "queue_length": 8, "queue_from_epoch": 0},
         "trainer": {**SETTINGS["trainer"], "accumulate": accumulate, **trainer},
     }
     path = folder / f"{name}.yml"
@@ -58,7 +58,14 @@ def _kill_in_the_middle_of_the_second_epoch(settings: Path, last: Path, metrics:
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
 
 
-@pytest.mark.parametrize(("method", "accumulate"), [("modified-simclr", 2), ("nnclr", 1)])
+@pytest.mark.parametrize(
+    ("method", "accumulate"),
+    [
+        ("modified-simclr", 2),
+        pytest.param("nnclr", 1, marks=pytest.mark.slow),
+        pytest.param("swav", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(method: str, accumulate: int, tmp_path: Path) -> None:
     straight = _write(tmp_path, "straight", method, accumulate)
     killed = _write(tmp_path, "killed", method, accumulate)
@@ -116,3 +123,11 @@ def test_a_run_records_what_made_it(tmp_path: Path) -> None:
     assert read_training_settings(tmp_path / "run/settings.yml") == read_training_settings(path)
     assert list((tmp_path / "run/tensorboard").glob("events.*"))
     assert [p.name for p in sorted((tmp_path / "run/checkpoints").iterdir())] == ["epoch-0001.ckpt", "last.ckpt"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_go_on_from_the_command_line(tmp_path: Path) -> None:
+    for max_steps in (4, 0):  # six batches are three per rank: in the middle of the second epoch, then to the end
+        settings = _write(tmp_path, "ranks", "swav", devices=2, epochs=2, max_steps=max_steps)
+        subprocess.run([sys.executable, "-m", "training", "pretrain", str(settings)], cwd=ROOT, check=True)
+    assert read_checkpoint(tmp_path / "ranks/checkpoints/last.ckpt")["global_step"] == 6
