@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.adapters.engine import DeviceMemoryError, Forward
+from fmcib_module.adapters.engine_pool import PoolForward, WorkerPlan
 from fmcib_module.adapters.weights import WeightsInfo
 from fmcib_module.adapters.weights_arrays import load_arrays
 from fmcib_module.core.conventions import PATCH_SIZE
@@ -178,6 +180,10 @@ def load_encoder(
     log.info("engine %s on %s in %s: %s", chosen_engine, chosen_device, precision, reason)
     info, tensors, shapes = load_arrays(weights)
 
+    if chosen_device == "cuda" and (devices := visible_cuda_devices())[1:]:
+        plans = [WorkerPlan(str(weights), "cuda", chosen_engine, precision, visible=name) for name in devices]
+        return Encoder(PoolForward(plans, info.n_features), info, chosen_device, precision=precision)
+
     def make(in_precision: str) -> Forward:
         if chosen_engine == "openvino":
             from fmcib_module.adapters.engine_openvino import OpenVinoForward
@@ -234,6 +240,14 @@ def has_cuda_device() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def visible_cuda_devices() -> list[str]:
+    """The CUDA devices of this process, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[: torch.cuda.device_count()] or [str(n) for n in range(torch.cuda.device_count())]
 
 
 def _torch_forward(
