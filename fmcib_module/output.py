@@ -23,6 +23,9 @@ from fmcib_module.core.report import series_rows
 
 _LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
 
+REPORT_NAME = "report.html"
+"""Made of everything else in the folder, so it is not on the ledger and goes when results change."""
+
 FLUSH_AFTER_S = 5.0
 """The ledger is rewritten at most this often; a killed run repeats only what came after."""
 
@@ -38,7 +41,9 @@ def read_ledger(folder: Path) -> Ledger | None:
         raw = json.loads(path.read_bytes())
         if raw["schema"] != LEDGER_SCHEMA:
             raise OutputError(f"ledger has schema {raw['schema']!r}", path.name, f"this version reads {LEDGER_SCHEMA}")
-        ledger = _LEDGER.validate_python({key: raw[key] for key in ("run", "series", "problems", "ignored_files")})
+        ledger = _LEDGER.validate_python(
+            {key: raw[key] for key in ("run", "series", "problems", "ignored_files", "complete")}
+        )
         written = [entry for entry in ledger.series if entry.output]
         unsafe = [entry.output for entry in written if not is_safe_name(entry.output)]
         unsafe += [name for entry in written for name in entry.files if not is_safe_file(name)]
@@ -154,6 +159,7 @@ class RunOutput:
         self._last_flush = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / REPORT_NAME).unlink(missing_ok=True)
             self._flush()
         except OSError as error:
             raise _not_writable(error) from error

@@ -1,13 +1,12 @@
-"""Everything that is written for one series: the table, then the SEG and SR that go with it."""
+"""Everything that is written for one series: the table, a picture per lesion, then the SEG and SR that go with it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from fmcib_module.adapters.atomic import write_bytes
+from fmcib_module.adapters.picture_writer import picture_png
 from fmcib_module.adapters.seed_finder import roi_mask
 from fmcib_module.adapters.seg_writer import write_seed_seg
 from fmcib_module.adapters.sr_writer import write_sr
@@ -15,14 +14,28 @@ from fmcib_module.adapters.tables import write_series_csv
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Lesion, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError
-from fmcib_module.core.volume import Grid, Volume
+from fmcib_module.core.naming import picture_name
+from fmcib_module.core.picture import make_picture
+from fmcib_module.core.plane_sampling import Mask
+from fmcib_module.core.volume import Volume
 from fmcib_module.output import sha256_of
 from fmcib_module.settings import Settings
 
 SEG_NAME = "seeds.seg.dcm"
 CSV_NAME = "features.csv"
 
-Mask = tuple[int, NDArray[np.bool_]]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """A lesion and its ROI on the scan's grid.
+
+    Attributes:
+        lesion: As in the report.
+        mask: Its ROI; None where it falls between voxels, lies outside, or cannot be read again.
+    """
+
+    lesion: Lesion
+    mask: Mask | None
 
 
 @dataclass(slots=True)
@@ -30,24 +43,26 @@ class Written:
     """What `write_series` did.
 
     Attributes:
-        files: Name -> SHA-256.
+        files: Name, relative to the series' folder -> SHA-256.
+        pictures: Lesion's place in the report -> its picture's name, as in `files`.
         notes: What was left out on purpose.
-        error: Why an object that goes with the table could not be made; the table itself is there.
+        error: Why something that goes with the table could not be made; the table itself is there.
     """
 
     files: dict[str, str] = field(default_factory=dict)
+    pictures: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     error: FmcibError | None = None
 
 
 def write_series(report: SeriesReport, volume: Volume | None, output: Path, settings: Settings) -> Written:
-    """Write OUTPUT/<series>/features.csv, seeds.seg.dcm and features*.sr.dcm.
+    """Write OUTPUT/<series>/features.csv, qc/*.png, seeds.seg.dcm and features*.sr.dcm.
 
     Args:
         report: Lesions of one series; without any, nothing is written.
-        volume: The scan, for the derived SEG's geometry.
+        volume: The scan, for the derived SEG's geometry and for the pictures.
         output: OUTPUT.
-        settings: `sr` and `seg` choose what is written.
+        settings: `pictures`, `sr` and `seg` choose what is written.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -58,44 +73,73 @@ def write_series(report: SeriesReport, volume: Volume | None, output: Path, sett
     folder = output / report.series.output_name
     write_series_csv(report, folder / CSV_NAME)
     paths = [folder / CSV_NAME]
+    drawn = _draw_rois(report, volume, settings)
+    if volume is not None and settings.pictures:
+        written.pictures = _write_pictures(report, drawn, volume, folder)
+        paths += [folder / name for name in written.pictures.values()]
     if not report.series.instances:
         if settings.sr or settings.seg:
             written.notes = ("no DICOM SR and SEG: the image is not DICOM",)
     else:
         try:
-            segmentation = _write_seg(report, volume, folder, settings)
+            segmentation = _write_seg(report, drawn, volume, folder, settings)
             if segmentation is not None:
                 paths.append(folder / SEG_NAME)
             if settings.sr:
                 paths += write_sr(report, folder, segmentation=segmentation)
         except FmcibError as error:
             written.error = error
-    written.files = {path.name: sha256_of(path) for path in paths}
+    written.files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
     return written
 
 
-def _write_seg(report: SeriesReport, volume: Volume | None, folder: Path, settings: Settings) -> Dataset | None:
+def _draw_rois(report: SeriesReport, volume: Volume | None, settings: Settings) -> list[Drawn]:
+    """Each lesion's ROI on the scan's grid, once for all that need it."""
+    drawn = []
+    for lesion in report.lesions:
+        mask = None
+        in_seg = settings.seg and lesion.seed.kind is not SeedKind.SEG and report.series.instances
+        if volume is not None and (in_seg or settings.pictures):
+            try:
+                mask = roi_mask(report.series, lesion.seed, volume.grid)
+            except InputError:
+                mask = None  # the lesion has features: the picture shows its seed, and the SEG a point
+        drawn.append(Drawn(lesion, mask))
+    return drawn
+
+
+def _write_pictures(report: SeriesReport, drawn: list[Drawn], volume: Volume, folder: Path) -> dict[int, str]:
+    """A picture per lesion; the sphere that stands for a point is no outline and is left out."""
+    pictures = {}
+    for place, item in enumerate(drawn):
+        seed = item.lesion.seed
+        outline = None if seed.kind is SeedKind.POINT else item.mask
+        picture = make_picture(volume, seed, report.provenance.mode, outline)
+        pictures[place] = picture_name(place, seed.label)
+        write_bytes(folder / pictures[place], picture_png(picture))
+    return pictures
+
+
+def _write_seg(
+    report: SeriesReport, drawn: list[Drawn], volume: Volume | None, folder: Path, settings: Settings
+) -> Dataset | None:
     """The derived SEG: one segment per lesion that did not come from a SEG; None where there is no such lesion."""
     if not settings.seg or volume is None:
         return None
-    masked = [
-        pair
-        for lesion in report.lesions
-        if lesion.seed.kind is not SeedKind.SEG
-        for pair in _masked(report, lesion, volume.grid)
-    ]
+    masked = []
+    for item in drawn:
+        if item.lesion.seed.kind is not SeedKind.SEG:
+            masked += [(item.lesion, item.mask)] if item.mask is not None else _as_point(report, item.lesion, volume)
     if not masked:
         return None
     lesions, masks = zip(*masked, strict=True)
     return write_seed_seg(replace(report, lesions=lesions), masks, volume.grid, folder / SEG_NAME)
 
 
-def _masked(report: SeriesReport, lesion: Lesion, grid: Grid) -> Iterator[tuple[Lesion, Mask]]:
-    """The lesion with its ROI on the scan's grid; as a point where the ROI falls between voxels or lies outside."""
+def _as_point(report: SeriesReport, lesion: Lesion, volume: Volume) -> list[tuple[Lesion, Mask]]:
+    """A lesion whose ROI holds no voxel, marked by a point; nothing where that lies outside the scan too."""
     as_point = replace(lesion, seed=replace(lesion.seed, kind=SeedKind.POINT))
-    for shown, seed in ((lesion, lesion.seed), (as_point, replace(as_point.seed, source_uid=""))):
-        try:
-            yield shown, roi_mask(report.series, seed, grid)
-        except InputError:
-            continue
-        return
+    try:
+        return [(as_point, roi_mask(report.series, replace(as_point.seed, source_uid=""), volume.grid))]
+    except InputError:
+        return []

@@ -94,7 +94,9 @@ class Settings:
 
     def digest(self) -> str:
         """SHA-256 over the fields that change what is computed or written (not where it runs)."""
-        fields = {k: v for k, v in self.to_dict().items() if k not in {"device", "engine", "batch_size", "weights"}}
+        fields = {
+            k: v for k, v in self.to_dict().items() if k not in {"device", "engine", "batch_size", "weights", "report"}
+        }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
