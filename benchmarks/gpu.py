@@ -3,8 +3,8 @@
 Checks float32 against the CPU, bf16's cosine, that a patch's features do not depend on its batch, the out-of-memory
 back-off, and (with several devices) the pool; times every engine and precision at several batch sizes, with the copy to
 the device in the loop, as ms per patch and TFLOP/s beside the device's measured matrix product. Needs torch 2.11 or
-newer and the runtime packages; the published network with random weights is made on the spot. Prints JSON; exit code 1 if
-a check fails.
+newer and the runtime packages; the published network with random weights is made on the spot. Prints JSON; exit code 1
+if a check fails.
 """
 
 import argparse
