@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fmcib_module.core.volume import Grid, Volume
     from fmcib_module.inspection import inspect_folder
     from fmcib_module.pipeline import run
+    from fmcib_module.report import write_report
     from fmcib_module.settings import Settings, read_settings
 
 _HOMES = {
@@ -58,6 +59,7 @@ _HOMES = {
     "core.volume": ["Grid", "Volume"],
     "inspection": ["inspect_folder"],
     "pipeline": ["run"],
+    "report": ["write_report"],
     "settings": ["Settings", "read_settings"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -95,6 +97,7 @@ __all__ = [
     "read_studies",
     "read_volume",
     "run",
+    "write_report",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The command line: `fmcib run | demo | inspect | weights`; errors become exit codes here and nowhere else."""
+"""The command line: `fmcib run | demo | inspect | report | weights`; errors become exit codes here and nowhere else."""
 
 import json
 import sys
@@ -74,6 +74,12 @@ def run_command(
     seg: Annotated[
         bool | None, typer.Option("--seg/--no-seg", help="Derived DICOM SEG per series.", show_default="seg")
     ] = None,
+    pictures: Annotated[
+        bool | None, typer.Option("--pictures/--no-pictures", help="A PNG per lesion.", show_default="pictures")
+    ] = None,
+    report: Annotated[
+        bool | None, typer.Option("--report/--no-report", help="report.html over the run.", show_default="report")
+    ] = None,
     identifiers: Annotated[
         bool | None, typer.Option("--identifiers", help="Keep file names in messages and tables.")
     ] = None,
@@ -97,6 +103,8 @@ def run_command(
         "batch_size": batch_size,
         "sr": sr,
         "seg": seg,
+        "pictures": pictures,
+        "report": report,
         "identifiers": identifiers,
     }
     settings = _settings(config, options)
@@ -145,6 +153,16 @@ def inspect_command(
     else:
         show_inspection(inspection)
     raise typer.Exit(int(inspection.ledger.exit_code))
+
+
+@app.command("report")
+def report_command(
+    output: Annotated[Path, typer.Argument(help="OUTPUT folder of an earlier run.")],
+) -> None:
+    """Write OUTPUT/report.html again: what happened, a table with pictures, a map of the features; one file."""
+    from fmcib_module.report import write_report
+
+    print(write_report(output))
 
 
 @weights_app.command("list")

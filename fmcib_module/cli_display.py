@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from fmcib_module.core.ledger import Ledger, ProblemEntry, RoiEntry, SeriesEntry, Status
+from fmcib_module.output import REPORT_NAME
 from fmcib_module.progress import Progress
 
 if TYPE_CHECKING:
@@ -95,10 +96,14 @@ def show_ledger(ledger: Ledger, output: Path, *, json_log: bool) -> None:
         _show_failures(entry)
     _show_problems(ledger.problems)
     counts = ", ".join(f"{n} {name}" for name, n in ledger.counts().items())
-    out.print(f"lesions: {counts}; results in {escape(str(output))}", highlight=False)
+    out.print(f"lesions: {counts}; results in {escape(str(output))}{_and_report(output)}", highlight=False)
     weights, note = ledger.run.get("weights"), ledger.run.get("weights_note")
     if note:
         out.print(f"[yellow]weights {escape(str(weights))}: {escape(str(note))}[/]", highlight=False)
+
+
+def _and_report(output: Path) -> str:
+    return f", open {REPORT_NAME} in a browser" if (output / REPORT_NAME).is_file() else ""
 
 
 def show_inspection(inspection: "Inspection") -> None:

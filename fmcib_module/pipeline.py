@@ -20,6 +20,7 @@ from fmcib_module.core.errors import ConfigError
 from fmcib_module.core.ledger import Ledger, ProblemEntry, SeriesEntry
 from fmcib_module.output import RunOutput
 from fmcib_module.progress import Progress
+from fmcib_module.report import write_report
 from fmcib_module.settings import Settings, settings_from_dict
 from fmcib_module.streams import prefetch
 from fmcib_module.work import SeriesWork, digest_input
@@ -77,6 +78,8 @@ def run(
                 entry, report = steps.write(work, output, settings=settings, provenance=provenance)
                 out.add(entry, report)
             progress.series(entry)
+    if settings.report:
+        write_report(output)
     return out.ledger
 
 

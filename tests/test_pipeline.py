@@ -150,7 +150,7 @@ def test_no_lesion_at_all_is_exit_code_4_and_leaves_a_ledger(tmp_path):
     phantoms.write_study(tmp_path / "in", rtstruct=False, seg=False)
     ledger = run(tmp_path / "in", tmp_path / "out")
     assert ledger.exit_code is ExitCode.NOTHING
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run_status.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run_status.json", "report.html"}
 
 
 def test_roi_choice_and_seed_sources_limit_what_runs(study, tmp_path):

@@ -10,6 +10,7 @@ from fmcib_module.core.domain import RoiFailure
 from fmcib_module.core.errors import FmcibError
 from fmcib_module.core.ledger import LEDGER_NAME, Reason, SeriesEntry, Stage
 from fmcib_module.output import RunOutput
+from fmcib_module.report import write_report
 from fmcib_module.settings import Settings
 from fmcib_module.work import SeriesWork, load_work
 
@@ -33,14 +34,17 @@ from .workflow import config_of, exit_on_error, settings_of, target_dir
 
 
 class ReportWriter(Module):
-    """Write the same files and the same ledger as `fmcib run`; `sr`, `seg` and `identifiers` choose what is in them."""
+    """Write the same files and the same ledger as `fmcib run`; its settings choose which files are written."""
 
     def task(self) -> None:
         """All series; an output folder that cannot be written ends the process with exit code 2."""
         with exit_on_error():
             output = target_dir(config_of(self.config))
             facts = self._scan_facts()
-            self._write(facts, output, settings_of(config_of(self.config)))
+            settings = settings_of(config_of(self.config))
+            self._write(facts, output, settings)
+            if settings.report:
+                write_report(output)
         add_data(self.config.data.globalInstance, (output / LEDGER_NAME).resolve(), LEDGER)
 
     def _write(self, facts: ScanFacts, output: Path, settings: Settings) -> None:
