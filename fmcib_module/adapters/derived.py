@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pydicom
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.valuerep import DA, TM, VR
+from pydicom.multival import MultiValue
+from pydicom.valuerep import DA, TM, VR, validate_value
 
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Provenance, RoiSource, Series
@@ -27,6 +29,8 @@ _TYPE_2_TAGS = (
 """Patient and General Study attributes that must be present, empty where unknown (PS3.3 C.7.1.1, C.7.2.1)."""
 
 _DATES_AND_TIMES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+
+_TEXT_TYPE_2_TAGS = ("StudyID", "AccessionNumber")
 
 _NAME_TAGS = ("PatientName", "ReferringPhysicianName")
 
@@ -49,14 +53,15 @@ _IMAGE_TAGS = (
 
 
 tolerant_of_source = pydicom.config.disable_value_validation
-"""Context in which a source's own faults (a StudyID that is too long, an age like "1Y") neither stop the writing of its
-results nor are quoted in warnings, which would put identifiers into logs."""
+"""Context in which a source's own faults (a PatientID that is too long, an issuer with a line break) neither stop the
+writing of its results nor are quoted in warnings, which would put identifiers into logs."""
 
 
 def read_header(series: Series) -> Dataset:
     """Read what a derived object takes over from the first instance of a series; text comes out as UTF-8.
 
-    Use inside `tolerant_of_source`. Sex, dates and times that DICOM does not define come out empty.
+    Use inside `tolerant_of_source`. Values that DICOM does not allow (a StudyID of 17 characters, an age like "1Y")
+    come out empty or not at all, so that what we write is valid; only names and the PatientID are kept whatever they are.
 
     Raises:
         PixelDataError: The file cannot be read any more.
@@ -72,19 +77,41 @@ def read_header(series: Series) -> Dataset:
     for keyword in _TYPE_2_TAGS:
         if keyword not in header:
             setattr(header, keyword, None)
-    if header.PatientSex not in ("M", "F", "O"):
-        header.PatientSex = None
-    for keyword, convert in _DATES_AND_TIMES.items():
-        if not _is_valid(header[keyword].value, convert):
-            setattr(header, keyword, None)
+    _drop_faults(header)
     if "FrameOfReferenceUID" not in header and series.frame_of_reference_uid:
         header.FrameOfReferenceUID = series.frame_of_reference_uid
     return header
 
 
+def _drop_faults(header: Dataset) -> None:
+    """Empty what must be present, and leave out what need not be, where the value is not one that DICOM allows."""
+    if header.PatientSex not in ("M", "F", "O"):
+        header.PatientSex = None
+    for keyword, convert in _DATES_AND_TIMES.items():
+        if not _is_valid(header[keyword].value, convert):
+            setattr(header, keyword, None)
+    for keyword in _TEXT_TYPE_2_TAGS:
+        if not _is_valid_text(header[keyword]):
+            setattr(header, keyword, None)
+    for keyword in _OPTIONAL_TAGS:
+        if keyword in header and not _is_valid_text(header[keyword]):
+            del header[keyword]
+
+
 def _is_valid(value: Any, convert: Callable[[Any], object]) -> bool:
     try:
         convert(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_valid_text(element: DataElement) -> bool:
+    """Whether each value is one that the element's VR allows, such as 16 characters at most for SH."""
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    try:
+        for value in values:
+            validate_value(element.VR, str(value or ""), pydicom.config.RAISE)
     except ValueError:
         return False
     return True

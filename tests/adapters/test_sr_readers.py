@@ -149,6 +149,18 @@ def test_a_real_chest_ct_with_an_rtstruct_passes_validators_and_readers(tmp_path
 
 
 @needs_shared
+def test_a_study_id_that_is_too_long_does_not_make_ours_invalid(tmp_path: Path) -> None:
+    """The sarcoma studies have a StudyID of 17 characters; SH allows 16."""
+    ct_paths = sorted((DATA / "ct-rtstruct-sts" / "STS_002" / "ct").iterdir())
+    (path,) = write_sr(
+        report_of(series_of(ct_paths), [Lesion(Seed((0, 0, 0), "GTV", ""), random_features(3))]),
+        tmp_path,
+        segmentation=None,
+    )
+    assert not {line for line in dciodvfy_complaints(path) if line.startswith("Error")}
+
+
+@needs_shared
 @pytest.mark.parametrize(("name", "segments"), [("liver.dcm", 1), ("partial_overlaps.dcm", 5)])
 def test_lesions_from_real_segs_pass_the_validator_and_dcmqi(tmp_path: Path, name: str, segments: int) -> None:
     folder = DATA / "ct-seg-sr-dcmqi"
