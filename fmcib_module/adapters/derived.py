@@ -61,7 +61,7 @@ def read_header(series: Series) -> Dataset:
     """Read what a derived object takes over from the first instance of a series; text comes out as UTF-8.
 
     Use inside `tolerant_of_source`. Values that DICOM does not allow (a StudyID of 17 characters, an age like "1Y")
-    come out empty or not at all, so that what we write is valid; only names and the PatientID are kept whatever they are.
+    come out empty or not at all, so that what we write is valid; names and the PatientID are kept whatever they are.
 
     Raises:
         PixelDataError: The file cannot be read any more.

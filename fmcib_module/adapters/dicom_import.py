@@ -72,8 +72,9 @@ def scan_folder(folder: Path, *, exclude: Path | None = None, progress: Progress
             progress(done, len(listing.files))
     dicom, without_geometry = build_series(found.headers, listing.root)
     series = with_output_names([*dicom, *image_series(found.images, listing.root)])
-    series, unlinked = link_sources(series, _without_copies(found.sources), listing.root)
-    problems = [*found.problems, *without_geometry, *unlinked]
+    sources, contradicted = _without_copies(found.sources, listing.root)
+    series, unlinked = link_sources(series, sources, listing.root)
+    problems = [*found.problems, *without_geometry, *contradicted, *unlinked]
     return Scan(
         studies=_studies(series),
         problems=tuple(sorted(problems, key=lambda problem: problem.path)),
@@ -110,14 +111,26 @@ def _sort_file(path: Path, root: Path, found: _Findings) -> None:
         found.headers.append(header)
 
 
-def _without_copies(sources: list[RoiSource]) -> list[RoiSource]:
-    """Take a file that is there twice once; two that share a SOPInstanceUID but differ are both kept."""
+def _without_copies(sources: list[RoiSource], root: Path) -> tuple[list[RoiSource], list[FileProblem]]:
+    """Take an object that is there twice once.
+
+    Returns:
+        The first file of every SOPInstanceUID; and a problem for each further one that does not hold the same bytes,
+        because results name their source by its UID alone.
+    """
     kept: list[RoiSource] = []
+    problems: list[FileProblem] = []
     for _, same_uid in groupby(sorted(sources, key=lambda s: (s.kind, s.uid, s.path)), key=lambda s: (s.kind, s.uid)):
-        group = list(same_uid)
-        by_content = {_digest(s.path) if len(group) > 1 else "": s for s in reversed(group)}
-        kept += [s for s in group if s in by_content.values()]
-    return kept
+        first, *others = same_uid
+        kept.append(first)
+        for other in others:
+            if _digest(other.path) != _digest(first.path):
+                what = f"another {other.kind} with the SOPInstanceUID of {first.path.relative_to(root).as_posix()}"
+                error = InputError(
+                    what, f"SOPInstanceUID {other.uid}", "keep the one that is meant, or give it a new UID"
+                )
+                problems.append(FileProblem(other.path.relative_to(root).as_posix(), other.uid, error))
+    return kept, problems
 
 
 def _digest(path: Path) -> str:

@@ -153,7 +153,6 @@ def test_a_copy_of_an_rtstruct_is_taken_once(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "files"),
     [
-        ("rtstruct-bad-refs", ["invalid_reference_rt.dcm", "non_existent_reference_rt.dcm", "rt.dcm"]),
         ("rtstruct-missing-slices", ["rtss.dcm"]),
         (
             "seg-16x16",
@@ -167,6 +166,13 @@ def test_a_copy_of_an_rtstruct_is_taken_once(tmp_path):
 def test_real_objects_with_bad_references_still_find_their_series(folder, files):
     assert list(links(DATA / "edge-cases" / folder).values()) == [files]
     assert scan_folder(DATA / "edge-cases" / folder).problems == ()
+
+
+@needs_shared
+def test_of_two_real_rtstructs_with_one_uid_the_second_is_a_problem():
+    folder = DATA / "edge-cases" / "rtstruct-bad-refs"
+    assert list(links(folder).values()) == [["invalid_reference_rt.dcm", "rt.dcm"]]
+    assert [problem.path for problem in scan_folder(folder).problems] == ["non_existent_reference_rt.dcm"]
 
 
 @needs_shared
