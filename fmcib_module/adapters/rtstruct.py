@@ -56,16 +56,19 @@ def list_rtstruct_rois(source: RoiSource, series: Series) -> list[RoiCandidate]:
     """
     dataset = read_dataset(source)
     try:
-        names = [(int(roi.ROINumber), str(roi.get("ROIName", ""))) for roi in dataset.StructureSetROISequence]
-        listed = {number for number, _ in names}
-        drawn = {int(item.ReferencedROINumber) for item in dataset.get("ROIContourSequence") or []}
-        names += [(number, f"ROI {number}") for number in drawn - listed]  # drawn, but left out of the list
+        listed = [(_number(roi, "ROINumber"), str(roi.get("ROIName", ""))) for roi in dataset.StructureSetROISequence]
+        drawn = [_number(item, "ReferencedROINumber") for item in dataset.get("ROIContourSequence") or []]
     except DAMAGED as error:
         raise InputError("the list of ROIs cannot be read", f"RTSTRUCT {source.uid}", "export it again") from error
+    names = [(number, name) for number, name in listed if number is not None]
+    unlisted = set(drawn) - {number for number, _ in names}
+    names += [(number, f"ROI {number}") for number in unlisted if number is not None]
+    without_number = [name for number, name in listed if number is None]
+    without_number += ["contours of an ROI without a number"] if None in drawn else []
     return [
         RoiCandidate(name, number, source, partial(_make_seeds, dataset, source, series, number, name))
         for number, name in sorted(names)
-    ]
+    ] + [RoiCandidate(name, None, source, partial(_refuse, source, name)) for name in without_number]
 
 
 def rtstruct_mask(source: RoiSource, series: Series, seed: Seed, grid: Grid) -> tuple[int, NDArray[np.bool_]] | None:
@@ -88,6 +91,19 @@ def rtstruct_mask(source: RoiSource, series: Series, seed: Seed, grid: Grid) -> 
     if filled is not None:
         mask[filled[0] : filled[0] + len(filled[1])] = filled[1]
     return crop_slices(mask)
+
+
+def _number(item: Any, keyword: str) -> int | None:
+    """An item's ROI number; None where it is absent or not a number."""
+    try:
+        return int(item.get(keyword))
+    except (TypeError, ValueError):
+        return None
+
+
+def _refuse(source: RoiSource, name: str) -> tuple[Seed, ...]:
+    where = f"ROI {name!r} of RTSTRUCT {source.uid}"
+    raise SeedNotFoundError("it has no ROI number, so contours and names do not meet", where, "export it again")
 
 
 def _make_seeds(dataset: Any, source: RoiSource, series: Series, number: int, name: str) -> tuple[Seed, ...]:
@@ -158,7 +174,7 @@ def _reference_flags(
         (
             str(roi.get("ReferencedFrameOfReferenceUID") or "")
             for roi in dataset.StructureSetROISequence
-            if int(roi.ROINumber) == number
+            if _number(roi, "ROINumber") == number
         ),
         "",
     )
@@ -196,7 +212,7 @@ def _read_contours(dataset: Any, number: int, where: str) -> RoiContours:
     is_xor = False
     try:
         for item in dataset.get("ROIContourSequence") or []:
-            if int(item.ReferencedROINumber) != number:
+            if _number(item, "ReferencedROINumber") != number:
                 continue
             for contour in item.get("ContourSequence") or []:
                 points = _contour_points(contour)
