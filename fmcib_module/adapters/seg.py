@@ -73,6 +73,8 @@ class SegFile:
         try:
             self.kind = str(self.dataset.get("SegmentationType", "BINARY"))
             self.shape = int(self.dataset.Rows), int(self.dataset.Columns)
+            positions = len(self.dataset.get("PerFrameFunctionalGroupsSequence") or [])
+            self.frame_count = int(self.dataset.get("NumberOfFrames") or positions or 1)
             self.segments = sorted(
                 (int(item.SegmentNumber), str(item.get("SegmentLabel", "")))
                 for item in self.dataset.SegmentSequence
@@ -83,6 +85,9 @@ class SegFile:
             raise InputError(
                 f"the list of segments cannot be read ({reason})", self.where, "export it again"
             ) from error
+        if positions not in (0, self.frame_count):
+            what = f"NumberOfFrames is {self.frame_count}, but positions are given for {positions} frames"
+            raise InputError(what, self.where, "export it again")
 
     def blocks(self, number: int) -> list[Block]:
         """The frames of a segment, each cut to its voxels with weight > 0.
@@ -104,7 +109,7 @@ class SegFile:
     def _labelled_blocks(self) -> dict[int, list[Block]]:
         """All segments of a label map; each frame is decoded once."""
         found: dict[int, list[Block]] = {}
-        for index in range(self._frame_count):
+        for index in range(self.frame_count):
             labels = self._decode(index)
             for number in np.unique(labels[labels > 0]):
                 block = crop((labels == number)[None], self._affine(index))
@@ -114,8 +119,8 @@ class SegFile:
 
     def _frame_weights(self, number: int) -> Iterator[tuple[Weights, NDArray[np.float64]]]:
         """Weights (J, I) and affine (4, 4) of each frame of a BINARY or FRACTIONAL segment."""
-        maximum = float(self.dataset.get("MaximumFractionalValue", 1))
-        for index in range(self._frame_count):
+        maximum = float(self.dataset.get("MaximumFractionalValue") or 255)  # of 8 bits, where it is left out
+        for index in range(self.frame_count):
             item = self._functional_group(index, "SegmentIdentificationSequence")
             if int(item.ReferencedSegmentNumber) == number:
                 values = self._decode(index)
@@ -123,10 +128,6 @@ class SegFile:
                 if self.kind == "FRACTIONAL":
                     weights = np.asarray(values / maximum, dtype=np.float32)
                 yield weights, self._affine(index)
-
-    @property
-    def _frame_count(self) -> int:
-        return int(self.dataset.get("NumberOfFrames", 1))
 
     def _decode(self, index: int) -> NDArray[Any]:
         """Stored values of a frame, (J, I)."""
@@ -148,7 +149,7 @@ class SegFile:
         return bits.reshape(rows, columns)
 
     def _encapsulated(self, index: int) -> bytes:
-        frame: bytes = pydicom.encaps.get_frame(self.dataset.PixelData, index, number_of_frames=self._frame_count)
+        frame: bytes = pydicom.encaps.get_frame(self.dataset.PixelData, index, number_of_frames=self.frame_count)
         return frame
 
     def _functional_group(self, index: int, name: str) -> Any:
@@ -192,7 +193,7 @@ class SegFile:
             return stated
         orientation = self._functional_group(0, "PlaneOrientationSequence").ImageOrientationPatient
         normal = np.cross(np.array(orientation[:3], dtype=float), np.array(orientation[3:], dtype=float))
-        heights = np.sort([self._position(index) @ normal for index in range(self._frame_count)])
+        heights = np.sort([self._position(index) @ normal for index in range(self.frame_count)])
         gaps = np.diff(heights)
         gaps = gaps[gaps > SAME_POSITION_MM]
         return float(gaps.min()) if len(gaps) else float(measures.get("SliceThickness") or 1)
