@@ -75,7 +75,11 @@ def text_triple(values: Sequence[str]) -> Point:
 
 
 def _finite(values: Sequence[float]) -> Point:
-    x, y, z = (float(value) for value in values)
+    try:
+        x, y, z = (float(value) for value in values)
+    except OverflowError:
+        msg = "a whole number too large for a coordinate"
+        raise ValueError(msg) from None
     for value in (x, y, z):
         if not math.isfinite(value):
             msg = f"{value} is not finite"

@@ -22,7 +22,8 @@ MAX_BYTES = 16 * 2**20
 """A larger file is not a seed table."""
 
 LABEL_KEYS = ("Mhub ROI", "label", "roi", "roi_name")
-SERIES_KEYS = ("series_uid", "SeriesInstanceUID", "image_path")
+SERIES_KEYS = ("series_uid", "SeriesInstanceUID", "series_instance_uid", "seriesuid", "image_path")
+"""Names of the column that says which series a row is for; `seriesuid` is LUNA16's."""
 
 
 def sniff(path: Path) -> tuple[str, ...] | None:
@@ -63,6 +64,7 @@ def list_points(source: RoiSource, series: Series) -> list[RoiCandidate]:
 
     Raises:
         InputError: The file cannot be read, or is not a seed table.
+        SeedNotFoundError: It has no rows.
     """
     name = PurePosixPath(source.uid).name or source.path.name
     try:
@@ -72,6 +74,8 @@ def list_points(source: RoiSource, series: Series) -> list[RoiCandidate]:
     if rows is None:
         fix = "give coordX, coordY, coordZ as numbers in LPS mm, or a 3D Slicer markups file"
         raise InputError("The input file does not adhere to the expected schema", name, fix)
+    if not rows:
+        raise SeedNotFoundError("the seed table holds no point", name, "add one, or take the file away")
     candidates = []
     for number, row in enumerate(rows, start=1):
         if not row.series_name or names_series(row.series_name, series):
@@ -149,7 +153,7 @@ def _csv_rows(text: str) -> Iterable[PointRow] | None:
     names = [name.strip().lower() for name in next(csv.reader([header.strip("\r")], delimiter=delimiter), [])]
     if not {name.lower() for name in COORDINATES} <= set(names) or "feature_0" in names:
         return None
-    return _table_rows(csv.reader(io.StringIO(text), delimiter=delimiter), names, has_decimal_comma=delimiter == ";")
+    return _table_rows(csv.reader(io.StringIO(text), delimiter=delimiter), names, has_decimal_comma=delimiter != ",")
 
 
 def _table_rows(table: Iterator[list[str]], names: list[str], *, has_decimal_comma: bool) -> Iterator[PointRow]:
