@@ -204,7 +204,7 @@ def _slices(path: Path, values: dict[str, str]) -> tuple[tuple[LabelledSlice, ..
             return slices, not_hounsfield(slices)
         return _single_slice(path, values)
     except READ_ERRORS as error:
-        return (), f"geometry cannot be read ({type(error).__name__})"
+        return (), f"CT without a geometry that can be read ({type(error).__name__})"
 
 
 def _single_slice(path: Path, values: dict[str, str]) -> tuple[tuple[LabelledSlice, ...], str]:
