@@ -27,7 +27,7 @@ class Size(NamedTuple):
 SIZES: Final = (
     Size(500, 4 * PANEL_PIXELS + 18, 80),  # as drawn, about 40 kB
     Size(1500, 720, 70),  # about 19 kB
-    Size(6000, 440, 45),  # about 5 kB
+    Size(6000, 400, 40),  # about 5 kB
 )
 """The page stays under 50 MB; beyond the last size it links to the pictures' files instead of holding them."""
 
