@@ -158,3 +158,17 @@ def test_a_seed_table_without_rows_says_so(tmp_path: Path, name: str, content: s
     seeds, (failure,) = rois_of(tmp_path)
     assert seeds == ()
     assert "the seed table holds no point" in str(failure.error)
+
+
+def test_coordinates_of_a_damaged_file_cost_only_their_roi(tmp_path: Path) -> None:
+    study = small_study(tmp_path, seg=False)
+
+    def change(ds: pydicom.Dataset) -> None:
+        ds.ROIContourSequence[0].ContourSequence[0].ContourData = ["1e300", "0", "1", "-1e300", "5", "1", "0", "9", "1"]
+
+    edit(study.rtstruct_path, change)
+    (tmp_path / "seeds.csv").write_text("coordX,coordY,coordZ\n1e300,0,0\n12,-7,30\n")
+    seeds, failures = rois_of(tmp_path)
+    assert [seed.label for seed in seeds] == ["Node", "point 2"]
+    assert [failure.label for failure in failures] == ["GTV-1", "point 1"]
+    assert all("no coordinate in millimetres" in str(failure.error) for failure in failures)

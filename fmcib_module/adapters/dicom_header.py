@@ -12,6 +12,7 @@ from pydicom.tag import Tag
 from fmcib_module.adapters.functional_groups import not_hounsfield, read_frames
 from fmcib_module.adapters.header_block import BLOCK_BYTES, read_block
 from fmcib_module.core.acquisitions import LabelledSlice
+from fmcib_module.core.conventions import FARTHEST_MM
 from fmcib_module.core.domain import Instance
 from fmcib_module.core.errors import InputError
 
@@ -236,8 +237,8 @@ def _single_slice(path: Path, values: dict[str, str]) -> tuple[tuple[LabelledSli
 
 def _numbers(text: str, count: int) -> tuple[float, ...]:
     numbers = tuple(float(part) for part in text.split("\\"))
-    if len(numbers) != count or not all(abs(n) < float("inf") for n in numbers):
-        msg = f"expected {count} finite numbers"
+    if len(numbers) != count or not all(abs(n) < FARTHEST_MM for n in numbers):  # also false for NaN
+        msg = f"expected {count} numbers in millimetres"
         raise ValueError(msg)
     return numbers
 

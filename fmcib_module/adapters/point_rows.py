@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fmcib_module.core.conventions import FARTHEST_MM
 from fmcib_module.core.domain import Point
 
 COORDINATES = ("coordX", "coordY", "coordZ")
@@ -83,5 +84,8 @@ def _finite(values: Sequence[float]) -> Point:
     for value in (x, y, z):
         if not math.isfinite(value):
             msg = f"{value} is not finite"
+            raise ValueError(msg)
+        if abs(value) >= FARTHEST_MM:
+            msg = f"{value:g} is no coordinate in millimetres"
             raise ValueError(msg)
     return x, y, z

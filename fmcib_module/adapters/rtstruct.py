@@ -18,7 +18,7 @@ from fmcib_module.adapters.roi_candidates import (
 )
 from fmcib_module.core.centroid import crop_slices, sphere_on_grid
 from fmcib_module.core.contours import ContourStack, compute_centroid, rasterise, stack_contours
-from fmcib_module.core.conventions import Flag, SeedKind
+from fmcib_module.core.conventions import FARTHEST_MM, Flag, SeedKind
 from fmcib_module.core.domain import Point, RoiSource, Seed, Series
 from fmcib_module.core.errors import InputError, SeedNotFoundError
 from fmcib_module.core.volume import Grid
@@ -243,7 +243,7 @@ def _contour_points(contour: Any) -> Array:
     if len(values) % 3:
         msg = f"Contour Data holds {len(values)} numbers, which is not a multiple of 3"
         raise ValueError(msg)
-    if not np.isfinite(values).all():
-        msg = "Contour Data holds a number that is not finite"
+    if not (np.abs(values) < FARTHEST_MM).all():  # also false for NaN
+        msg = "Contour Data holds a number that is no coordinate in millimetres"
         raise ValueError(msg)
     return values.reshape(-1, 3)

@@ -22,7 +22,7 @@ from fmcib_module.adapters.roi_candidates import (
     size_flags,
 )
 from fmcib_module.core.centroid import Block, Weights, compute_mask_centroid, crop, mask_on_grid
-from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.conventions import FARTHEST_MM, SeedKind
 from fmcib_module.core.domain import RoiSource, Seed, Series
 from fmcib_module.core.errors import InputError, PixelDataError, SeedNotFoundError
 from fmcib_module.core.volume import Grid
@@ -180,7 +180,7 @@ class SegFile:
     def _position(self, index: int) -> NDArray[np.float64]:
         item = self._functional_group(index, "PlanePositionSequence")
         position = np.array(item.ImagePositionPatient, dtype=float)
-        if position.shape != (3,) or not np.isfinite(position).all():
+        if position.shape != (3,) or not (np.abs(position) < FARTHEST_MM).all():  # also false for NaN
             raise InputError(f"frame {index + 1} has no valid position", self.where, "export it again")
         return position
 

@@ -23,6 +23,10 @@ PUBLISHED_SPACING_MM: Final = 3.0
 """Slice thickness above which the paper excluded scans."""
 
 
+FARTHEST_MM: Final = 1e6
+"""A coordinate of a kilometre or more is a damaged number, not a place in a patient."""
+
+
 class Mode(StrEnum):
     """How a patch is cut (see docs/preprocessing.md)."""
 
