@@ -49,8 +49,8 @@ def test_knn_lets_no_patch_of_the_own_patient_vote() -> None:
 
 def test_knn_weighs_classes_equally() -> None:
     features = torch.tensor([[1, 0.0], [1, 0.1], [1, 0.2], [1, 0.3], [0, 1.0], [1, 0.15]])
-    labels = torch.tensor([0, 0, 0, 0, 1, 1])  # both of class 1 lie nearest to class 0
-    assert knn_balanced_accuracy(features, labels, torch.arange(6), neighbours=1) == pytest.approx((1 + 0) / 2, abs=0.3)
+    labels = torch.tensor([0, 0, 0, 0, 1, 1])  # the last lies between the second and the third, and misleads both
+    assert knn_balanced_accuracy(features, labels, torch.arange(6), neighbours=1) == pytest.approx((2 / 4 + 0 / 2) / 2)
 
 
 def test_collapse_raises_a_warning_that_says_what_to_try(caplog: pytest.LogCaptureFixture) -> None:
