@@ -118,7 +118,7 @@ def test_an_roi_without_contours_is_a_failure(tmp_path):
     ("data", "reason"),
     [
         (["0", "0", "0", "4", "0", "0", "4"], "not a multiple of 3"),
-        (["0", "0", "0", "4", "0", "nan", "4", "4", "0"], "not finite"),
+        (["0", "0", "0", "4", "0", "nan", "4", "4", "0"], "no coordinate"),
     ],
 )
 def test_damaged_contour_data_is_a_failure_that_says_what(tmp_path, data, reason):
