@@ -95,7 +95,9 @@ def _losses(path: Path) -> dict[tuple[str, str], str]:
         return {(row["epoch"], row["step"]): row["loss"] for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("stop", [6, 9])  # at the end of the first epoch; in the middle of the second
+@pytest.mark.parametrize(
+    "stop", [6, pytest.param(9, marks=pytest.mark.slow)]
+)  # at the end of the first epoch; in the middle of the second
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(stop: int, tmp_path: Path) -> None:
     straight, stopped = (tmp_path / name for name in ("straight", "stopped"))
     run(read_training_settings(_write(tmp_path, "straight", "simclr", epochs=2)))
