@@ -38,8 +38,8 @@ HATCH_PERIOD: Final = 8
 CROSS_GAP, CROSS_ARM = 5, 15
 """Pixels that the cross leaves free around the seed, and where its arms end."""
 
-BAR_MM: Final = {True: 100.0, False: 10.0}
-"""Length of the scale bar in the overview, and in the planes."""
+BARS_MM: Final = (100, 50, 20, 10, 5, 2, 1)
+"""Lengths of the scale bar; an overview takes the first that fits in half of it, the planes always 10 mm."""
 
 
 def picture_png(picture: Picture, label: str | None = None) -> bytes:
@@ -98,9 +98,11 @@ def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~inner
 
 
-def bar_pixels(panel: Panel) -> int:
-    """Length of a panel's scale bar in pixels."""
-    return round(BAR_MM[panel.is_overview] * panel.pixels_per_mm)
+def bar_mm(panel: Panel) -> int:
+    """Length of a panel's scale bar."""
+    if not panel.is_overview:
+        return 10
+    return next((length for length in BARS_MM if length * panel.pixels_per_mm <= PANEL_PIXELS / 2), BARS_MM[-1])
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +128,7 @@ def _draw_lines(canvas: Canvas, panel: Panel) -> None:
     offsets = offsets[np.abs(offsets) >= CROSS_GAP]
     _dots(canvas, np.full_like(offsets, y), x + offsets, INDEX["cross"])
     _dots(canvas, y + offsets, np.full_like(offsets, x), INDEX["cross"])
-    length = bar_pixels(panel)
+    length = round(bar_mm(panel) * panel.pixels_per_mm)
     canvas[PANEL_PIXELS - 11 : PANEL_PIXELS - 6, 7 : 9 + length] = 0
     canvas[PANEL_PIXELS - 10 : PANEL_PIXELS - 7, 8 : 8 + length] = GREYS - 1
 
@@ -159,7 +161,7 @@ def _label_panel(pens: "tuple[ImageDraw, ImageDraw]", panel: Panel, left: int) -
     places = ((4, middle, "lm"), (end - 4, middle, "rm"), (middle, 3, "ma"), (middle, end - 4, "md"))
     for letter, (x, y, anchor) in zip(panel.plane.letters, places, strict=True):
         _text(pens, (left + x, HEADER + y), letter, anchor)
-    _text(pens, (left + 8, HEADER + end - 13), f"{BAR_MM[panel.is_overview]:.0f} mm", "ld")
+    _text(pens, (left + 8, HEADER + end - 13), f"{bar_mm(panel)} mm", "ld")
 
 
 def _text(pens: "tuple[ImageDraw, ImageDraw]", place: tuple[int, int], text: str, anchor: str) -> None:

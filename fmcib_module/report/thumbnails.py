@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from PIL import Image, UnidentifiedImageError
+
 from fmcib_module.core.picture import PANEL_PIXELS
 
 
@@ -27,9 +29,15 @@ class Size(NamedTuple):
 SIZES: Final = (
     Size(500, 4 * PANEL_PIXELS + 18, 80),  # as drawn, about 40 kB
     Size(1500, 720, 70),  # about 19 kB
-    Size(6000, 400, 40),  # about 5 kB
+    Size(5500, 400, 40),  # about 5 kB
 )
-"""The page stays under 50 MB; beyond the last size it links to the pictures' files instead of holding them."""
+"""Beyond the last size the page links to the pictures' files instead of holding them."""
+
+ALL_PICTURES: Final = 45_000_000
+"""Characters of all pictures together, so that the page stays under 50 MB; none may take more than its share."""
+
+SMALLER: Final = (1.0, 0.75, 0.55, 0.4, 0.3)
+"""What width and quality are multiplied by, in turn, until a picture (a noisy scan) is within its share."""
 
 NONE: Final = ""
 
@@ -45,8 +53,6 @@ def embed_pictures(paths: Sequence[Path | None]) -> Iterator[str]:
 
 
 def _embed(path: Path | None, size: Size) -> str:
-    from PIL import Image, UnidentifiedImageError
-
     if path is None:
         return NONE
     try:
@@ -54,9 +60,15 @@ def _embed(path: Path | None, size: Size) -> str:
             image = picture.convert("RGB")
     except (OSError, UnidentifiedImageError):
         return NONE
-    if image.width > size.width:
-        height = round(image.height * size.width / image.width)
-        image = image.resize((size.width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    uris = (_data_uri(image, round(size.width * f), round(size.quality * f)) for f in SMALLER)
+    return next((uri for uri in uris if len(uri) <= ALL_PICTURES // size.most), NONE)
+
+
+def _data_uri(image: Image.Image, width: int, quality: int) -> str:
+    if image.width > width:
+        image = image.resize(
+            (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS, reducing_gap=2.0
+        )
     out = io.BytesIO()
-    image.save(out, "WEBP", quality=size.quality, method=2)
+    image.save(out, "WEBP", quality=quality, method=2)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
