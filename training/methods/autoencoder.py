@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from monai.networks.nets.autoencoder import AutoEncoder
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +22,8 @@ class AutoEncoderMethod(Method):
     exportable = False
 
     def __init__(self, network: NetworkSettings, method: MethodSettings) -> None:
+        from monai.networks.nets.autoencoder import AutoEncoder  # monai takes seconds, and no other method needs it
+
         super().__init__()
         channels = method.channels or tuple(int(n * network.widen_factor) for n in CHANNELS)
         self.network = AutoEncoder(
