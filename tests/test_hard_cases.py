@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 
+import fmcib_module as fm
 from fmcib_module.adapters.dicom_import import scan_folder
 from fmcib_module.adapters.seed_finder import find_rois
 from fmcib_module.core.domain import RoiFailure, Scan, Seed, Series
@@ -172,3 +174,34 @@ def test_coordinates_of_a_damaged_file_cost_only_their_roi(tmp_path: Path) -> No
     assert [seed.label for seed in seeds] == ["Node", "point 2"]
     assert [failure.label for failure in failures] == ["GTV-1", "point 1"]
     assert all("no coordinate in millimetres" in str(failure.error) for failure in failures)
+
+
+def test_names_and_uids_that_break_their_rules_are_read_without_remarks(tmp_path: Path) -> None:
+    """pydicom would warn, and a warning is an error here."""
+    study = small_study(tmp_path, seg=True)
+
+    def change(ds: pydicom.Dataset) -> None:
+        for series in ds.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0].RTReferencedSeriesSequence:
+            series.ContourImageSequence[0].ReferencedSOPInstanceUID = "not a uid"
+        ds.StructureSetROISequence[0].ROIName = "x" * 200
+
+    edit(study.rtstruct_path, change)
+    edit(study.seg_path, lambda ds: setattr(ds.SegmentSequence[0], "SegmentLabel", "y" * 200))
+    seeds, failures = rois_of(tmp_path)
+    assert {seed.label for seed in seeds} == {"x" * 200, "y" * 200, "Node"}
+    assert failures == ()
+
+
+def test_results_of_an_earlier_run_inside_the_input_are_no_input(tmp_path: Path) -> None:
+    study = small_study(tmp_path, lesions=ONE, seg=False)
+    before = len(rois_of(tmp_path)[0])
+    results = tmp_path / "results"
+    small_study(results / study.series_uid, lesions=ONE, rtstruct=False)  # its SEG stands for a derived one
+    (results / "run_status.json").write_text("{}")
+    assert len(rois_of(tmp_path)[0]) == before == 1
+
+
+def test_a_mode_that_does_not_exist_is_our_error() -> None:
+    volume = fm.Volume.from_array(np.zeros((3, 3, 3), np.float32), np.eye(4), "1.2.3")
+    with pytest.raises(fm.FmcibError, match="published, published-monai16, centred"):
+        fm.extract_patch(volume, fm.Seed((0, 0, 0), "", ""), mode="centered")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmcib_module.core.errors import InputError
+from fmcib_module.core.ledger import LEDGER_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ def list_files(source: Path, *, exclude: Path | None = None) -> Listing:
     """List every file under a folder, or the one file given.
 
     Links to folders are followed (cohorts are often built of links), except to a folder that is listed already or
-    that contains the one given, so there are no loops.
+    that contains the one given, so there are no loops. A folder in it that holds the results of an earlier run is left
+    out: its SEG would count every lesion of the RTSTRUCT that it was made from again.
 
     Args:
         source: A folder, or one file.
@@ -59,6 +61,9 @@ def list_files(source: Path, *, exclude: Path | None = None) -> Listing:
         links: list[Path] = []
         for parent, folders, names in os.walk(folder, onerror=closed.append):
             seen.add(Path(parent).resolve())
+            if LEDGER_NAME in names and Path(parent) != source:  # results of an earlier run: no input
+                folders[:] = []
+                continue
             links += [Path(parent) / name for name in folders if (Path(parent) / name).is_symlink()]
             folders[:] = [name for name in folders if (Path(parent) / name).resolve() not in seen]
             for name in names:
