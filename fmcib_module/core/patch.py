@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fmcib_module.core.conventions import AIR_HU, HU_RANGE, PATCH_SIZE, Mode
 from fmcib_module.core.domain import Patch, Point, Seed
-from fmcib_module.core.errors import SeedOutsideVolumeError
+from fmcib_module.core.errors import ConfigError, SeedOutsideVolumeError
 from fmcib_module.core.patch_grid import Matrix, patch_grid
 from fmcib_module.core.volume import Grid, Volume
 
@@ -102,11 +102,12 @@ def extract_patch(
 
     Raises:
         SeedOutsideVolumeError: The patch and the resampled scan have no voxel in common.
+        ConfigError: There is no such mode.
 
     References:
         Pai et al. 2024, doi:10.1038/s42256-024-00807-9; the published `SeedBasedPatchCropd` and `SpatialPadd`.
     """
-    mode = Mode(mode)
+    mode = _mode(mode)
     plan = plan_patch(volume.grid, seed, mode=mode, series_uid=volume.series_uid)
     (i0, j0, k0), (i1, j1, k1) = plan.box_first, plan.box_stop
     voxels = np.zeros((PATCH_SIZE,) * 3, dtype=np.float32)
@@ -142,7 +143,7 @@ def resample_slab(volume: Volume, first: int, stop: int, mode: Mode | str = Mode
     Returns:
         (stop - first, Y, X) float32, axes (z, y, x) towards superior, posterior, left, scaled by `scale_hu`.
     """
-    mode = Mode(mode)
+    mode = _mode(mode)
     target = patch_grid(volume.grid, mode)
     low, high = np.array([0, 0, first]), np.array([*target.size[:2], stop])
     box_first, box_stop = _source_box(target.to_source, low, high, np.array(volume.grid.shape[::-1]))
@@ -152,6 +153,13 @@ def resample_slab(volume: Volume, first: int, stop: int, mode: Mode | str = Mode
     box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
     plan = PatchPlan(low, high, np.zeros(3, dtype=np.int_), target.to_source, box_first, box_stop, (0, 0, 0))
     return _sample(box, plan, gather_trilinear).astype(np.float32)
+
+
+def _mode(name: Mode | str) -> Mode:
+    try:
+        return Mode(name)
+    except ValueError as error:
+        raise ConfigError(f"mode is {name!r}", "mode", f"use one of: {', '.join(Mode)}") from error
 
 
 def _truncated_index(to_ras_mm: Matrix, lps_mm: Point) -> NDArray[np.int_]:
