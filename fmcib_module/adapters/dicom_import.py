@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from fmcib_module.adapters import seed_files
+from fmcib_module.adapters.derived import tolerant_of_source
 from fmcib_module.adapters.dicom_header import Header, read_header
 from fmcib_module.adapters.dicom_series import build_series, with_output_names
 from fmcib_module.adapters.folder import list_files
@@ -106,7 +107,8 @@ def _sort_file(path: Path, root: Path, found: _Findings) -> None:
     if header is None:
         found.ignored += 1
     elif (kind := kind_of(header)) is not None:
-        found.sources.append(read_references(header, kind))
+        with tolerant_of_source():
+            found.sources.append(read_references(header, kind))
     else:
         found.headers.append(header)
 

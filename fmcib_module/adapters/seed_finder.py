@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcib_module.adapters.derived import tolerant_of_source
 from fmcib_module.adapters.mask_files import label_mask, list_labels
 from fmcib_module.adapters.roi_candidates import RoiCandidate, choose
 from fmcib_module.adapters.rtstruct import POINT_RADIUS_MM, list_rtstruct_rois, rtstruct_mask
@@ -61,24 +62,8 @@ def find_rois(
         Seeds by source uid, then by ROI number (points in file order), and the failures: an unreadable source, an
         ROI without a centre, an item of `rois` that matches nothing in the series.
     """
-    candidates: list[RoiCandidate] = []
-    failures: list[RoiFailure] = []
-    for source in sorted(series.roi_sources, key=lambda source: source.uid):
-        if source.kind in kinds:
-            try:
-                candidates += _LISTERS[source.kind](source, series)
-            except InputError as error:
-                failures.append(RoiFailure(source.uid, None, source.uid, source.kind, error))
-    chosen, unmatched = choose(candidates, rois)
-    seeds: list[Seed] = []
-    for candidate in chosen:
-        try:
-            seeds += candidate.make_seeds()
-        except InputError as error:
-            source = candidate.source
-            failures.append(RoiFailure(candidate.label, candidate.roi_number, source.uid, source.kind, error))
-    failures += [_no_such_roi(series, item, candidates, kinds) for item in unmatched]
-    return tuple(seeds), tuple(failures)
+    with tolerant_of_source():
+        return _find_rois(series, rois, kinds)
 
 
 def roi_mask(series: Series, seed: Seed, grid: Grid) -> tuple[int, NDArray[np.bool_]]:
@@ -101,9 +86,11 @@ def roi_mask(series: Series, seed: Seed, grid: Grid) -> tuple[int, NDArray[np.bo
     if source is None or source.kind is SeedKind.POINT:
         found = sphere_on_grid(seed.lps_mm, POINT_RADIUS_MM, grid)
     elif source.kind is SeedKind.RTSTRUCT:
-        found = rtstruct_mask(source, series, seed, grid)
+        with tolerant_of_source():
+            found = rtstruct_mask(source, series, seed, grid)
     elif source.kind is SeedKind.SEG:
-        found = segment_mask(source, seed, grid)
+        with tolerant_of_source():
+            found = segment_mask(source, seed, grid)
     else:
         found = label_mask(source, seed, grid)
     if found is None:
@@ -113,6 +100,29 @@ def roi_mask(series: Series, seed: Seed, grid: Grid) -> tuple[int, NDArray[np.bo
             fix="check that the ROI was drawn on this series",
         )
     return found
+
+
+def _find_rois(
+    series: Series, rois: tuple[str, ...], kinds: tuple[SeedKind, ...]
+) -> tuple[tuple[Seed, ...], tuple[RoiFailure, ...]]:
+    candidates: list[RoiCandidate] = []
+    failures: list[RoiFailure] = []
+    for source in sorted(series.roi_sources, key=lambda source: source.uid):
+        if source.kind in kinds:
+            try:
+                candidates += _LISTERS[source.kind](source, series)
+            except InputError as error:
+                failures.append(RoiFailure(source.uid, None, source.uid, source.kind, error))
+    chosen, unmatched = choose(candidates, rois)
+    seeds: list[Seed] = []
+    for candidate in chosen:
+        try:
+            seeds += candidate.make_seeds()
+        except InputError as error:
+            source = candidate.source
+            failures.append(RoiFailure(candidate.label, candidate.roi_number, source.uid, source.kind, error))
+    failures += [_no_such_roi(series, item, candidates, kinds) for item in unmatched]
+    return tuple(seeds), tuple(failures)
 
 
 def _no_such_roi(series: Series, item: str, candidates: list[RoiCandidate], kinds: tuple[SeedKind, ...]) -> RoiFailure:
