@@ -196,7 +196,7 @@ def weights_verify(
     """Check that weights are whole and are the ones that the registry names."""
     from fmcib_module.adapters.weights import verify
 
-    info = verify(name)
+    info = verify(name, again=True)
     print(f"{info.name}: ok, {info.n_features} features, SHA-256 {info.sha256}")
 
 

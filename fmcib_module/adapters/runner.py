@@ -188,7 +188,7 @@ def load_encoder(
         if chosen_engine == "openvino":
             from fmcib_module.adapters.engine_openvino import OpenVinoForward
 
-            return OpenVinoForward(tensors, shapes, info.name, precision=in_precision)
+            return OpenVinoForward(info, tensors, shapes, precision=in_precision)
         return _torch_forward(tensors, info, chosen_device, in_precision, compiled=chosen_engine == "compile")
 
     reference = None if precision == "float32" else lambda: make("float32")

@@ -5,17 +5,16 @@ need no writable home. Others lie in the cache folder: $FMCIB_CACHE, else $XDG_C
 """
 
 import dataclasses
-import hashlib
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from fmcib_module.adapters.download import download
+from fmcib_module.adapters.file_hash import sha256_of
 from fmcib_module.adapters.tensor_file import read_header, read_metadata
 from fmcib_module.adapters.weights_registry import REGISTRY, WeightsEntry
 from fmcib_module.core.errors import ConfigError, WeightsError
@@ -93,15 +92,19 @@ def locate(name_or_path: str | Path) -> Path:
     )
 
 
-def verify(name_or_path: str | Path) -> WeightsInfo:
+def verify(name_or_path: str | Path, *, again: bool = False) -> WeightsInfo:
     """Hash weights, compare with what is known of them, and say what they are.
+
+    Args:
+        name_or_path: Registry name, or a file.
+        again: Read the whole file even if its hash is remembered.
 
     Raises:
         WeightsError: They are unknown or absent, or their SHA-256 is not the expected one.
     """
     path = locate(name_or_path)
     entry = _entry(name_or_path)
-    sha256 = file_sha256(path)
+    sha256 = file_sha256(path, again=again)
     if entry is None:
         return _file_info(path, sha256)
     expected = _recorded_sha256(path) or entry.sha256
@@ -171,23 +174,16 @@ def with_n_features(info: WeightsInfo, stem_channels: int) -> WeightsInfo:
     return dataclasses.replace(info, n_features=stem_channels * FEATURES_PER_STEM_CHANNEL)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal; computed once per process while size and modification time stay.
+def file_sha256(path: Path, *, again: bool = False) -> str:
+    """SHA-256 of a weights file, hexadecimal; remembered for large files that are not touched, unless `again`.
 
     Raises:
         WeightsError: The file cannot be read.
     """
     try:
-        stat = path.stat()
-        return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+        return sha256_of(path, memory=cache_dir() / "hashes", again=again)
     except OSError as error:
         raise WeightsError(f"weights cannot be read: {error.strerror}", path.name, "check the file") from error
-
-
-@cache
-def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _entry(name_or_path: str | Path) -> WeightsEntry | None:
