@@ -78,13 +78,15 @@ def propose_seeds(voxels_hu: NDArray[np.int16], n: int, rng: np.random.Generator
     found = {window: _candidates(coarse, lung, window) for window in Window}
     order = {window: _draw_order(found[window], rng) for window in Window}
     chosen: list[Proposal] = []
+    centres, radii = np.empty((n, 3)), np.empty(n)
     queues = [iter(order[window]) for window in Window]
     while queues and len(chosen) < n:
         for queue in list(queues):
-            best = next((p for p in queue if _apart(p, chosen)), None)
+            best = next((p for p in queue if _apart(p, centres[: len(chosen)], radii[: len(chosen)])), None)
             if best is None:
                 queues.remove(queue)
             elif len(chosen) < n:
+                centres[len(chosen)], radii[len(chosen)] = best.centre_zyx, best.radius_mm
                 chosen.append(best)
     return chosen
 
@@ -99,7 +101,7 @@ def _coarse(voxels_hu: NDArray[np.int16]) -> Tensor:
 
 def _lung(coarse: Tensor) -> Tensor:
     """Where a ball of 8 mm is mostly lung: neither tissue nor the air around the patient."""
-    is_lung = ((coarse > -970) & (coarse < -500)).float()
+    is_lung = ((coarse > -940) & (coarse < -500)).float()
     return _smooth(is_lung, 8.0 / STEP) > 0.5
 
 
@@ -151,11 +153,9 @@ def _draw_order(proposals: list[Proposal], rng: np.random.Generator) -> list[Pro
     return [proposals[n] for n in np.argsort(keys, kind="stable")]
 
 
-def _apart(proposal: Proposal, chosen: list[Proposal]) -> bool:
-    return all(
-        np.linalg.norm(np.subtract(proposal.centre_zyx, other.centre_zyx)) > max(proposal.radius_mm, other.radius_mm)
-        for other in chosen
-    )
+def _apart(proposal: Proposal, centres: NDArray[np.float64], radii: NDArray[np.float64]) -> bool:
+    distances = np.linalg.norm(centres - proposal.centre_zyx, axis=1)
+    return bool(np.all(distances > np.maximum(radii, proposal.radius_mm)))
 
 
 def _smooth(values: Tensor, sigma: float) -> Tensor:

@@ -20,6 +20,9 @@ from training.view_settings import CropMeasure, Flips, SmoothBorder, ViewSetting
 N_FULL: Final = 2
 NEGATIVE_STREAM: Final = 1_000  # views of random patches draw other numbers than those of the lesion of their row
 
+CPU_CHUNK: Final = 4
+"""Samples at a time on a CPU: what is made of them stays in its cache, which halves the time."""
+
 
 class ViewParameters(NamedTuple):
     """What is done to each sample.
@@ -68,12 +71,20 @@ class LesionViews:
         views = []
         for stream in streams:
             small = N_FULL <= stream < NEGATIVE_STREAM
-            parameters = draw_parameters(
-                derive_keys(base, rows, stream), patches_hu.shape[-1], self._settings, small=small
-            )
+            keys = derive_keys(base, rows, stream)
+            parameters = draw_parameters(keys, patches_hu.shape[-1], self._settings, small=small)
             size = self._settings.small_size if small else PATCH_SIZE
-            views.append(make_view(patches_hu, parameters, self._settings, size=size))
+            views.append(self._make(patches_hu, parameters, size))
         return tuple(views)
+
+    def _make(self, patches_hu: Tensor, parameters: ViewParameters, size: int) -> Tensor:
+        n = len(patches_hu)
+        step = CPU_CHUNK if patches_hu.device.type == "cpu" else n
+        chunks = []
+        for first in range(0, n, step):
+            part = ViewParameters(*(values[first : first + step] for values in parameters))
+            chunks.append(make_view(patches_hu[first : first + step], part, self._settings, size=size))
+        return torch.cat(chunks)
 
 
 def draw_parameters(keys: Tensor, depth: int, settings: ViewSettings, *, small: bool = False) -> ViewParameters:
@@ -148,15 +159,18 @@ def shift_histogram(patches: Tensor, levels: Tensor) -> Tensor:
     flat = patches.flatten(start_dim=1)
     if not len(flat):
         return patches
-    low, high = flat.aminmax(dim=1, keepdim=True)
+    low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)  # aminmax is ten times slower on a CPU
     spread = high - low
-    last = levels.shape[1] - 2
-    position = (flat - low).div_(torch.where(spread > 0, spread, 1.0)).mul_(last + 1)
-    segment = position.long().clamp_(max=last)
+    rises = torch.diff(levels, dim=1)
+    n, segments = rises.shape
+    position = (flat - low).mul_(segments / torch.where(spread > 0, spread, 1.0))
+    segment = position.int().clamp_(max=segments - 1)
     position -= segment
-    rises = levels[:, 1:] - levels[:, :-1]
-    shifted = torch.gather(levels, 1, segment).addcmul_(position, torch.gather(rises, 1, segment))
-    return shifted.mul_(spread).add_(low).reshape(patches.shape)
+    segment += segments * torch.arange(n, dtype=torch.int32, device=flat.device)[:, None]
+    segment = segment.flatten()
+    rise = rises.flatten().index_select(0, segment).reshape(flat.shape)
+    base = levels[:, :-1].flatten().index_select(0, segment).reshape(flat.shape)
+    return rise.mul_(position).add_(base).mul_(spread).add_(low).reshape(patches.shape)
 
 
 def check_margin(settings: ViewSettings, margin: int) -> None:
