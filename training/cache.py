@@ -27,6 +27,9 @@ from training.lesion_table import SPLITS
 FORMAT: Final = 1
 INDEX: Final = "index.json"
 
+MAPS: Final = 256
+"""Arrays that are kept mapped: each holds a file open, and a process may hold about 1,000."""
+
 Index3 = tuple[int, int, int]
 """(z, y, x), voxels."""
 
@@ -78,7 +81,7 @@ class CachedLesion:
 
 
 class LesionCache:
-    """An opened cache; only paths are held, so it can be sent to a loader's processes.
+    """An opened cache; threads may share it.
 
     Attributes:
         folder: Where it lies.
@@ -98,6 +101,7 @@ class LesionCache:
             InputError: It is absent, unfinished or damaged; the message names the file.
         """
         self.folder = folder
+        self._open = lru_cache(maxsize=MAPS)(lambda path: np.load(path, mmap_mode="r"))
         index = _read_json(folder / INDEX, "run `python -m training prepare` to its end")
         if index.get("format") != FORMAT:
             raise damaged(INDEX, f"format {index.get('format')!r}, expected {FORMAT}")
@@ -153,7 +157,8 @@ class LesionCache:
         return cut_box(self._map("scans", scan), centre_zyx, edge)
 
     def _map(self, kind: str, scan: int) -> NDArray[np.int16]:
-        return _open_map(self.folder / kind / f"{self.scans[scan].name}.npy")
+        voxels: NDArray[np.int16] = self._open(self.folder / kind / f"{self.scans[scan].name}.npy")
+        return voxels
 
     def _files(self) -> Iterator[tuple[str, int, str]]:
         """(relative path, voxels, SHA-256) of every array."""
@@ -213,12 +218,6 @@ def npy_header_bytes(path: Path) -> int:
 def damaged(where: str, what: str) -> InputError:
     """The error for a file of the cache that is not as it was written."""
     return InputError(f"the cache is damaged: {what}", where, "run `python -m training prepare` again: it repairs")
-
-
-@lru_cache(maxsize=256)  # each map holds a file open, and a process may hold about 1,000
-def _open_map(path: Path) -> NDArray[np.int16]:
-    voxels: NDArray[np.int16] = np.load(path, mmap_mode="r")
-    return voxels
 
 
 def _scan(name: str, record: Mapping[str, Any]) -> CachedScan:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmcib_module import Seed, extract_patch, read_volume
+from fmcib_module import Seed, extract_patch, find_seeds, read_studies, read_volume
 from fmcib_module.core.conventions import Mode
 from fmcib_module.core.errors import InputError, OutputError
 from tests import phantoms
+from tests.shared import DATA, needs_shared
 from tests.training import scans
 from training.__main__ import main
 from training.cache import LesionCache, cut_box
@@ -63,6 +64,18 @@ def test_lesions_of_a_dicom_folder_are_where_their_contours_are(tmp_path: Path) 
         assert lesion.label == "GTV-1"
         assert lesion.lps_mm == pytest.approx(study.centroids["GTV-1"], abs=0.05)
     assert cache.read_crop(0, 2).min() > 80  # the lesion has 90 HU, what is around it does not
+
+
+@needs_shared
+def test_a_real_lesion_of_the_cache_is_the_patch_of_the_chain(tmp_path: Path) -> None:
+    folder = DATA / "ct-rtstruct-sts" / "STS_003"
+    settings = PrepareSettings(str(tmp_path / "cache"), "CC BY 3.0", folders=(str(folder),), rois=("GTV_Mass_CT",))
+    cache = LesionCache(build_cache(settings, tmp_path).cache)
+    series = next(s for study in read_studies(folder) for s in study.series if s.modality == "CT" and not s.skip_reason)
+    (seed,) = find_seeds(series, rois=("GTV_Mass_CT",))
+    patch = extract_patch(read_volume(series), seed)
+    assert [lesion.lps_mm for lesion in cache.lesions] == [seed.lps_mm]
+    assert np.abs(scans.scaled(cache.read_crop(0, 50)) - patch.voxels).max() <= HALF_HU
 
 
 def test_a_series_is_found_by_its_uid(tmp_path: Path) -> None:
