@@ -1,8 +1,9 @@
-"""Draw docs/images/example.png: the example patient, its lesions and the cubes that the network sees.
+"""Draw docs/images: the example patient with the cubes that the network sees, a lesion's picture, the report.
 
-Run: `python -m docs.make_images` (needs matplotlib).
+Run: `python -m docs.make_images` (needs matplotlib and Chromium).
 """
 
+import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,19 +13,21 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
-from fmcib_module import Seed, Volume, extract_patch, find_seeds, read_studies, read_volume
+from fmcib_module import Seed, Volume, extract_patch, find_seeds, read_studies, read_volume, run
 from fmcib_module.adapters.example import write_example
 from fmcib_module.core.conventions import AIR_HU, HU_RANGE, PATCH_SIZE
 
-OUT = Path(__file__).parent / "images" / "example.png"
+IMAGES = Path(__file__).parent / "images"
 WINDOW_HU = (-1000, 400)
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the pictures."""
     with TemporaryDirectory() as folder:
         write_example(Path(folder))
+        draw_report(Path(folder))
         series = next(s for study in read_studies(folder) for s in study.series if s.modality == "CT")
         volume = read_volume(series)
         seeds = find_seeds(series)
@@ -33,7 +36,29 @@ def main() -> None:
             draw_slice(column[0], volume, seed)
             draw_patch(column[1], volume, seed)
         figure.tight_layout(pad=0.4)
-        figure.savefig(OUT, dpi=80)
+        figure.savefig(IMAGES / "example.png", dpi=80)
+
+
+def draw_report(folder: Path) -> None:
+    """A lesion's picture, and the report as a browser shows it, pointing at a lesion on the map."""
+    output = folder / "results"
+    run(folder, output)
+    [picture] = output.glob("*/qc/*-GTV-1.png")
+    (IMAGES / "lesion.png").write_bytes(picture.read_bytes())
+    page = (output / "report.html").read_text(encoding="utf-8")
+    hovered = folder / "hovered.html"
+    hovered.write_text(page.replace("</body>", "<script>showTip(LESIONS[1])</script></body>"), encoding="utf-8")
+    shot = folder / "report.png"
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        "--virtual-time-budget=5000",
+        "--window-size=1500,960",
+    ]
+    options += [f"--user-data-dir={folder / 'profile'}", f"--screenshot={shot}", hovered.as_uri()]
+    subprocess.run(["chromium", *options], check=True, capture_output=True)
+    Image.open(shot).convert("RGB").save(IMAGES / "report.png", optimize=True)
 
 
 def draw_slice(axis: plt.Axes, volume: Volume, seed: Seed) -> None:

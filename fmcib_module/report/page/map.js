@@ -12,11 +12,11 @@ const COLOUR_BY = {
 const dots = [];
 let ring = null;
 
+// One scale for both components, so that distances on the map are distances.
 function position(lesion, bounds) {
   const [left, right, bottom, top] = bounds;
-  const across = (lesion.xy[0] - left) / (right - left || 1);
-  const up = (lesion.xy[1] - bottom) / (top - bottom || 1);
-  return [MARGIN + across * (EDGE - 2 * MARGIN), EDGE - MARGIN - up * (EDGE - 2 * MARGIN)];
+  const scale = (EDGE - 2 * MARGIN) / (Math.max(right - left, top - bottom) || 1);
+  return [EDGE / 2 + (lesion.xy[0] - (left + right) / 2) * scale, EDGE / 2 - (lesion.xy[1] - (bottom + top) / 2) * scale];
 }
 
 function drawMap() {
