@@ -205,3 +205,12 @@ def test_a_mode_that_does_not_exist_is_our_error() -> None:
     volume = fm.Volume.from_array(np.zeros((3, 3, 3), np.float32), np.eye(4), "1.2.3")
     with pytest.raises(fm.FmcibError, match="published, published-monai16, centred"):
         fm.extract_patch(volume, fm.Seed((0, 0, 0), "", ""), mode="centered")
+
+
+def test_frames_of_a_segment_that_is_not_described_are_a_lesion_by_its_number(tmp_path: Path) -> None:
+    study = small_study(tmp_path, rtstruct=False)
+    edit(study.seg_path, lambda ds: ds.SegmentSequence.pop())
+    seeds, failures = rois_of(tmp_path)
+    assert [(seed.label, seed.roi_number) for seed in seeds] == [("GTV-1", 1), ("segment 2", 2)]
+    assert seeds[1].lps_mm == pytest.approx(study.centroids["Node"])
+    assert failures == ()

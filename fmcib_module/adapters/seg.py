@@ -6,7 +6,7 @@ import: only the frames of the segments asked for are decoded, each is cut to it
 
 import zlib
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def list_segments(source: RoiSource, series: Series) -> list[RoiCandidate]:
     seg = SegFile(source)
     return [
         RoiCandidate(label, number, source, partial(_make_seeds, seg, series, number, label))
-        for number, label in seg.segments
+        for number, label in sorted([*seg.segments, *seg.undescribed_segments])
     ]
 
 
@@ -56,7 +56,14 @@ def segment_mask(source: RoiSource, seed: Seed, grid: Grid) -> tuple[int, NDArra
     Raises:
         InputError: The file cannot be read.
     """
-    return mask_on_grid(SegFile(source).blocks(seed.roi_number or 0), grid)
+    modified_ns = source.path.stat().st_mtime_ns if source.path.exists() else 0
+    return mask_on_grid(_seg_file(source, modified_ns).blocks(seed.roi_number or 0), grid)
+
+
+@lru_cache(maxsize=1)
+def _seg_file(source: RoiSource, modified_ns: int) -> "SegFile":  # a changed file is read again
+    """The SEG read last: its segments are asked for one after another, and a large one takes seconds to read."""
+    return SegFile(source)
 
 
 class SegFile:
@@ -89,6 +96,16 @@ class SegFile:
             what = f"NumberOfFrames is {self.frame_count}, but positions are given for {positions} frames"
             raise InputError(what, self.where, "export it again")
 
+    @property
+    def undescribed_segments(self) -> list[tuple[int, str]]:
+        """Segments that have frames but are left out of the list; none where that cannot be told without decoding."""
+        described = {number for number, _ in self.segments}
+        try:
+            numbers = set() if self.kind == "LABELMAP" else set(self._frames_of) - described
+        except (*DAMAGED, InputError):
+            return []  # each segment of the list says why it cannot be read
+        return [(number, f"segment {number}") for number in numbers]
+
     def blocks(self, number: int) -> list[Block]:
         """The frames of a segment, each cut to its voxels with weight > 0.
 
@@ -120,14 +137,21 @@ class SegFile:
     def _frame_weights(self, number: int) -> Iterator[tuple[Weights, NDArray[np.float64]]]:
         """Weights (J, I) and affine (4, 4) of each frame of a BINARY or FRACTIONAL segment."""
         maximum = float(self.dataset.get("MaximumFractionalValue") or 255)  # of 8 bits, where it is left out
+        for index in self._frames_of.get(number, []):
+            values = self._decode(index)
+            weights: Weights = values > 0
+            if self.kind == "FRACTIONAL":
+                weights = np.asarray(values / maximum, dtype=np.float32)
+            yield weights, self._affine(index)
+
+    @cached_property
+    def _frames_of(self) -> dict[int, list[int]]:
+        """Segment number -> its frames, found in one pass: a SEG of a hundred organs has tens of thousands."""
+        found: dict[int, list[int]] = {}
         for index in range(self.frame_count):
             item = self._functional_group(index, "SegmentIdentificationSequence")
-            if int(item.ReferencedSegmentNumber) == number:
-                values = self._decode(index)
-                weights: Weights = values > 0
-                if self.kind == "FRACTIONAL":
-                    weights = np.asarray(values / maximum, dtype=np.float32)
-                yield weights, self._affine(index)
+            found.setdefault(int(item.ReferencedSegmentNumber), []).append(index)
+        return found
 
     def _decode(self, index: int) -> NDArray[Any]:
         """Stored values of a frame, (J, I)."""
