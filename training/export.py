@@ -16,6 +16,7 @@ from fmcib_module.adapters.checkpoint import TRUNK_KEY
 from fmcib_module.adapters.resnet import resnet_from_tensors
 from fmcib_module.adapters.tensor_file import write_tensors
 from fmcib_module.core.errors import ConfigError
+from fmcib_module.settings import from_plain
 from training.checkpoints import read_checkpoint
 from training.run_folder import RunFolder, git_revision
 from training.settings import TrainingSettings, read_training_settings
@@ -53,7 +54,8 @@ def export_run(settings: TrainingSettings) -> tuple[Path, Path]:
     """
     folder = RunFolder(Path(settings.run))
     checkpoint = read_checkpoint(folder.last)
-    if checkpoint["recipe_digest"] != settings.recipe_digest():
+    trained = from_plain(TrainingSettings, checkpoint["settings"], where=folder.last.name)
+    if trained.recipe_digest() != settings.recipe_digest():
         raise ConfigError("the run was trained by another recipe", folder.path.name, "give the settings.yml in it")
     tensors = encoder_tensors(checkpoint, folder.last.name)
     safetensors, published = folder.path / "encoder.safetensors", folder.path / "encoder.torch"

@@ -12,7 +12,7 @@ import yaml
 from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.core.errors import OutputError
 from training.checkpoints import LAST
-from training.settings import TrainingSettings
+from training.settings import TrainingSettings, read_training_settings
 
 PACKAGES: Final = ("torch", "lightning", "lightly", "monai", "numpy")
 """Whose versions are recorded."""
@@ -48,10 +48,10 @@ class RunFolder:
             OutputError: The folder holds another recipe's run, or one of another lesion table, or cannot be written.
         """
         record = self.path / "run.json"
-        identity = {"recipe_digest": settings.recipe_digest(), "table_sha256": table_sha256}
         if record.exists():
-            found = json.loads(record.read_text(encoding="utf-8"))
-            if any(found.get(key) != value for key, value in identity.items()):
+            found = read_training_settings(self.path / "settings.yml")  # settings that are newer have their defaults
+            table = json.loads(record.read_text(encoding="utf-8"))["table_sha256"]
+            if (found.recipe_digest(), table) != (settings.recipe_digest(), table_sha256):
                 raise OutputError(
                     "the folder holds a run of another recipe or lesion table",
                     self.path.name,
@@ -59,6 +59,7 @@ class RunFolder:
                 )
         else:
             write_bytes(self.path / "settings.yml", yaml.safe_dump(settings.to_dict(), sort_keys=False).encode())
+            identity = {"recipe_digest": settings.recipe_digest(), "table_sha256": table_sha256}
             write_bytes(record, (json.dumps({**identity, **environment()}, indent=2) + "\n").encode())
         return self.last if self.last.exists() else None
 

@@ -20,7 +20,7 @@ from training.settings import read_training_settings
 ROOT = Path(__file__).parents[2]
 
 SETTINGS: dict[str, dict[str, object]] = {
-    "data": {"batch_size": 4, "n_lesions": 24, "n_labelled": 8, "edge": 20},
+    "data": {"batch_size": 4, "n_labelled": 8, "edge": 20},
     "network": {"widen_factor": 0.0625, "projection": 16},
     "method": {"memory_bank": 32},
     "optimiser": {"learning_rate": 0.3, "reference_batch": 0, "warmup_epochs": 1},
@@ -30,10 +30,13 @@ SETTINGS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
-def _write(folder: Path, name: str, method: str, accumulate: int = 1, **trainer: object) -> Path:
+def _write(
+    folder: Path, name: str, method: str, *, n_lesions: int = 24, accumulate: int = 1, **trainer: object
+) -> Path:
     values = {
         **SETTINGS,
         "run": str(folder / name),
+        "data": {**SETTINGS["data"], "n_lesions": n_lesions},
         "method": {"name": method, "memory_bank": 32, "n_prototypes": 12, "queue_length": 8, "queue_from_epoch": 0},
         "trainer": {**SETTINGS["trainer"], "accumulate": accumulate, **trainer},
     }
@@ -67,12 +70,12 @@ def _kill_in_the_middle_of_the_second_epoch(settings: Path, last: Path, metrics:
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(method: str, accumulate: int, tmp_path: Path) -> None:
-    straight = _write(tmp_path, "straight", method, accumulate)
-    killed = _write(tmp_path, "killed", method, accumulate)
+    straight = _write(tmp_path, "straight", method, n_lesions=48, accumulate=accumulate)
+    killed = _write(tmp_path, "killed", method, n_lesions=48, accumulate=accumulate)
     run(read_training_settings(straight))
     last, metrics = (tmp_path / "killed" / name for name in ("checkpoints/last.ckpt", "metrics.csv"))
     _kill_in_the_middle_of_the_second_epoch(killed, last, metrics)
-    steps_per_epoch = 6 // accumulate
+    steps_per_epoch = 12 // accumulate
     at_kill = read_checkpoint(last)["global_step"]
     assert steps_per_epoch < at_kill < 2 * steps_per_epoch, "in the middle of the second epoch"
 
