@@ -78,6 +78,13 @@ def test_rows_are_made_as_they_are_needed(report, tmp_path):
     assert seen[2] == f"{N} lesions"
 
 
+def test_a_tall_window_is_filled_with_rows(report, tmp_path):
+    dom = chromium(tmp_path, SETTLE, "--window-size=1500,9000", "--dump-dom", report.as_uri())
+    assert dom.count("<tr data-place=") == N
+    dom = chromium(tmp_path, SETTLE, "--window-size=1500,300", "--dump-dom", report.as_uri())
+    assert dom.count("<tr data-place=") < N
+
+
 def test_headings_sort_both_ways_by_number_and_by_name(report, tmp_path):
     script = f"""
         const headings = [...document.querySelectorAll('#table th')];

@@ -1,6 +1,7 @@
 // The table of lesions: sorted and filtered as a list of lesions; rows are made when they come near the window.
 const ROWS_AT_ONCE = 40;
 const ROWS_ON_PAPER = 300;
+const AHEAD = 1200; // pixels below the window that are filled too
 const view = { rows: LESIONS, sort: null, descending: false, shown: 0, listeners: [] };
 
 const nearCell = (lesion) => {
@@ -78,6 +79,7 @@ function showMore(count = ROWS_AT_ONCE) {
   byId("table").tBodies[0].append(...next.map(makeRow));
   view.shown += next.length;
   byId("more").hidden = view.shown >= view.rows.length;
+  if (!byId("more").hidden && byId("more").getBoundingClientRect().top < window.innerHeight + AHEAD) showMore();
 }
 
 function makeRow(lesion) {
@@ -108,9 +110,10 @@ if (byId("table")) {
       byId("lesions").scrollIntoView();
     });
   }
-  new IntersectionObserver((seen) => { if (seen.some((x) => x.isIntersecting)) showMore(); }, { rootMargin: "1200px" }).observe(byId("more"));
+  new IntersectionObserver((seen) => { if (seen.at(-1).isIntersecting) showMore(); }, { rootMargin: `${AHEAD}px` }).observe(byId("more"));
   window.addEventListener("beforeprint", () => {
     showMore(Math.max(ROWS_ON_PAPER - view.shown, 0));
+    for (const places of document.querySelectorAll(".attention details")) places.open = true;
     if (view.shown < view.rows.length) byId("count").textContent = `the first ${view.shown} of ${view.rows.length} lesions`;
   });
 }
