@@ -16,6 +16,7 @@ from fmcib_module.core.errors import ConfigError
 from training.batches import LabelledPatches, PatchBatch, ViewMaker, batch_seed
 from training.cache import Index3, LesionCache
 from training.methods import Method
+from training.mixed_views import MixedViews
 from training.settings import DataSettings, Randoms, TrainingSettings
 from training.views import LesionViews, check_margin
 
@@ -155,7 +156,8 @@ def open_cache(settings: TrainingSettings, method: Method) -> tuple[CacheSource,
     """
     check_margin(settings.views, settings.data.margin)
     source = CacheSource(settings.data, settings.seed, randoms=method.needs_negatives)
-    return source, LesionViews(settings.views, method.n_small_crops)
+    views: ViewMaker = LesionViews(settings.views, method.n_small_crops)
+    return source, MixedViews(settings.views) if method.needs_target else views
 
 
 def _ahead(read: Callable[[int], PatchBatch], numbers: range, workers: int) -> Iterator[PatchBatch]:

@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from fmcib_module.core.errors import ConfigError
 from training.batches import PatchSource, ViewMaker
-from training.checkpoints import AtomicCheckpointIO, SteppedCheckpoints
+from training.checkpoints import AtomicCheckpointIO, SteppedCheckpoints, read_checkpoint
 from training.data import open_cache
 from training.methods import Method, make_method
 from training.module import PretrainModule
@@ -68,6 +68,8 @@ def run(settings: TrainingSettings) -> PretrainModule:
     trainer = make_trainer(settings, folder, source)
     if source.n_batches(trainer.world_size) < 1:
         raise ConfigError("there are fewer lesions than one step needs", "data", "use a smaller batch_size")
+    if settings.network.start_from:
+        start_from(method, Path(settings.network.start_from))
     if checkpoint is not None:
         log.info("going on from %s", checkpoint.name)
     if _syncs_norms(settings) and _on_cpu(settings):
@@ -75,6 +77,22 @@ def run(settings: TrainingSettings) -> PretrainModule:
     module = PretrainModule(settings, method, source, view_maker)
     trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     return module
+
+
+def start_from(method: Method, checkpoint: Path) -> None:
+    """Give a method the weights of another run's checkpoint, heads and running statistics included.
+
+    Raises:
+        ConfigError: There is no such checkpoint, or it is another method's or width's.
+    """
+    state = read_checkpoint(checkpoint)["state_dict"]
+    own = {name.removeprefix("method."): tensor for name, tensor in state.items()}
+    try:
+        method.load_state_dict(own, strict=True)
+    except RuntimeError as error:
+        raise ConfigError(
+            "the checkpoint is another method's or width's", "network: start_from", "give a run of this method"
+        ) from error
 
 
 def open_data(settings: TrainingSettings, method: Method) -> tuple[PatchSource, ViewMaker]:

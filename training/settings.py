@@ -14,13 +14,14 @@ from training.view_settings import ViewSettings
 
 
 class MethodName(StrEnum):
-    """The five methods of the paper's Fig. 2."""
+    """The five methods of the paper's Fig. 2, and ours."""
 
     MODIFIED_SIMCLR = "modified-simclr"  # random patches of the scans are the only negatives: the paper's own
     SIMCLR = "simclr"
     SWAV = "swav"
     NNCLR = "nnclr"
     AUTOENCODER = "autoencoder"
+    MIXED = "mixed"  # of the packaged small weights: NT-Xent, hand-made features as targets, decorrelation
 
 
 class OptimiserName(StrEnum):
@@ -102,6 +103,7 @@ class NetworkSettings:
     """Section `network`.
 
     Attributes:
+        start_from: Checkpoint of another run of the same method whose weights this one starts with; "" draws them.
         widen_factor: Width of the ResNet50; 2 is the published one (4,096 features).
         projection: Outputs of the projection head.
         hidden: Hidden units of the projection head; 0 for half of the features.
@@ -114,6 +116,7 @@ class NetworkSettings:
         compile: torch.compile the encoder.
     """
 
+    start_from: str = ""
     widen_factor: float = 2.0
     projection: int = 128
     hidden: int = 0
@@ -138,6 +141,8 @@ class MethodSettings:
         queue_from_epoch: SwAV: the first epoch (from 0) that uses the queue.
         prototypes_frozen_steps: SwAV: steps before the prototypes move.
         memory_bank: NNCLR: features in which the nearest neighbour is sought.
+        descriptor_weight: Mixed: of guessing the hand-made features.
+        spread_weight: Mixed: of variance and decorrelation.
         channels: Auto-encoder: channels of the encoder's layers, each at half the resolution before; empty chooses
             about as many parameters as the ResNet50 of this width has.
     """
@@ -150,6 +155,8 @@ class MethodSettings:
     queue_from_epoch: int = 15
     prototypes_frozen_steps: int = 0
     memory_bank: int = 4096
+    descriptor_weight: float = 1.0
+    spread_weight: float = 1.0
     channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

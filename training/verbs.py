@@ -11,6 +11,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "prepare": ("training.prepare", "prepare"),
     "pretrain": ("training.pretrain", "pretrain"),
     "export": ("training.export", "export"),
+    "quality": ("training.quality", "quality"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 

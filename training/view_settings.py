@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fmcib_module.core.conventions import PATCH_SIZE
 from fmcib_module.core.errors import ConfigError
 
 
@@ -47,6 +48,10 @@ class ViewSettings:
         sigma: Least and largest standard deviation of the smoothing, voxels of the view, drawn for each axis.
         smooth_border: edge, zero-hu or air.
         threshold: Raise what is below -1024 HU to it.
+        paste_probability: Mixed: of a pair of lesions to be replaced by procedural ones in the same surroundings.
+        noise_probability: Mixed: of white noise.
+        noise_hu: Its largest standard deviation.
+        full_size: Mixed: edge of the views, voxels; smaller ones cost less.
         small_size: Edge of small crops (SwAV), voxels.
         small_scale: As `scale`, of small crops.
     """
@@ -63,6 +68,10 @@ class ViewSettings:
     sigma: tuple[float, ...] = (0.25, 1.5)
     smooth_border: SmoothBorder = SmoothBorder.EDGE
     threshold: bool = True
+    paste_probability: float = 0.0
+    noise_probability: float = 0.0
+    noise_hu: float = 50.0
+    full_size: int = PATCH_SIZE
     small_size: int = 25
     small_scale: tuple[float, ...] = (0.3, 0.5)
 
@@ -71,11 +80,17 @@ class ViewSettings:
             values = getattr(self, name)
             if len(values) != 2 or not 0 < values[0] <= values[1]:
                 raise ConfigError(f"{name} is {values}", "views", "give least and largest, both above 0")
-        for name in ("flip_probability", "shift_probability", "smooth_probability"):
+        for name in (
+            "flip_probability",
+            "shift_probability",
+            "smooth_probability",
+            "paste_probability",
+            "noise_probability",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "views", "use 0 to 1")
         if self.control_points < 3:
             raise ConfigError(f"control_points is {self.control_points}", "views", "use 3 or more")
-        for name, least in (("keep_radius", -1), ("jitter", 0), ("small_size", 1)):
+        for name, least in (("keep_radius", -1), ("jitter", 0), ("full_size", 1), ("small_size", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "views", f"use {least} or more")

@@ -5,6 +5,7 @@ from typing import Final
 
 from training.methods.autoencoder import AutoEncoderMethod
 from training.methods.base import Method, Progress, StepOutput
+from training.methods.mixed import MixedSimCLR
 from training.methods.modified_simclr import ModifiedSimCLR
 from training.methods.nnclr import NNCLR
 from training.methods.simclr import SimCLR
@@ -19,6 +20,7 @@ METHODS: Final[dict[MethodName, Callable[[NetworkSettings, MethodSettings], Meth
     MethodName.SWAV: SwAV,
     MethodName.NNCLR: NNCLR,
     MethodName.AUTOENCODER: AutoEncoderMethod,
+    MethodName.MIXED: MixedSimCLR,
 }
 
 
