@@ -7,12 +7,13 @@ from pydicom.dataset import Dataset
 
 from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.picture_writer import picture_png
+from fmcib_module.adapters.roi_references import LABEL_MAP_CLASS
 from fmcib_module.adapters.seed_finder import roi_mask
 from fmcib_module.adapters.seg_writer import write_seed_seg
 from fmcib_module.adapters.sr_writer import write_sr
 from fmcib_module.adapters.tables import write_series_csv
 from fmcib_module.core.conventions import SeedKind
-from fmcib_module.core.domain import Lesion, SeriesReport
+from fmcib_module.core.domain import Lesion, Seed, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError
 from fmcib_module.core.naming import picture_name
 from fmcib_module.core.picture import make_picture
@@ -98,7 +99,7 @@ def _draw_rois(report: SeriesReport, volume: Volume | None, settings: Settings) 
     drawn = []
     for lesion in report.lesions:
         mask = None
-        in_seg = settings.seg and lesion.seed.kind is not SeedKind.SEG and report.series.instances
+        in_seg = settings.seg and report.series.instances and _needs_segment(report, lesion.seed)
         if volume is not None and (in_seg or settings.pictures):
             try:
                 mask = roi_mask(report.series, lesion.seed, volume.grid)
@@ -123,17 +124,27 @@ def _write_pictures(report: SeriesReport, drawn: list[Drawn], volume: Volume, fo
 def _write_seg(
     report: SeriesReport, drawn: list[Drawn], volume: Volume | None, folder: Path, settings: Settings
 ) -> Dataset | None:
-    """The derived SEG: one segment per lesion that did not come from a SEG; None where there is no such lesion."""
+    """The derived SEG: one segment per lesion that an SR cannot refer to otherwise; None where there is none."""
     if not settings.seg or volume is None:
         return None
     masked = []
     for item in drawn:
-        if item.lesion.seed.kind is not SeedKind.SEG:
+        if _needs_segment(report, item.lesion.seed):
             masked += [(item.lesion, item.mask)] if item.mask is not None else _as_point(report, item.lesion, volume)
     if not masked:
         return None
     lesions, masks = zip(*masked, strict=True)
     return write_seed_seg(replace(report, lesions=lesions), masks, volume.grid, folder / SEG_NAME)
+
+
+def _needs_segment(report: SeriesReport, seed: Seed) -> bool:
+    """Whether the derived SEG holds a lesion: all but those of a SEG with one frame set per segment.
+
+    A label map is copied, because validators and readers of SR do not take references to its segments yet.
+    """
+    source = next((source for source in report.series.roi_sources if source.uid == seed.source_uid), None)
+    is_label_map = source is not None and source.sop_class_uid == LABEL_MAP_CLASS
+    return seed.kind is not SeedKind.SEG or is_label_map
 
 
 def _as_point(report: SeriesReport, lesion: Lesion, volume: Volume) -> list[tuple[Lesion, Mask]]:

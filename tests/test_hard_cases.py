@@ -1,6 +1,7 @@
 """Inputs that are wrong in ways that a hospital's archive really holds: each is named, and costs nothing else."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fmcib_module.core.domain import RoiFailure, Scan, Seed, Series
 from tests import damage
 from tests.phantoms import Lesion, PhantomStudy, write_study
 from tests.shared import DATA, needs_shared
+from tests.tools import needs_dciodvfy
 
 ONE = (Lesion(),)
 TWO = (Lesion(), Lesion("Node", (1.0, 3.0, 38.0), box_mm=(6, 6, 6)))
@@ -214,3 +216,14 @@ def test_frames_of_a_segment_that_is_not_described_are_a_lesion_by_its_number(tm
     assert [(seed.label, seed.roi_number) for seed in seeds] == [("GTV-1", 1), ("segment 2", 2)]
     assert seeds[1].lps_mm == pytest.approx(study.centroids["Node"])
     assert failures == ()
+
+
+@needs_dciodvfy
+def test_a_label_map_is_copied_into_the_derived_seg_that_the_sr_refers_to(tmp_path):
+    study = write_study(tmp_path / "in", rtstruct=False, seg="LABELMAP")
+    fm.run(tmp_path / "in", tmp_path / "out")
+    folder = tmp_path / "out" / study.series_uid
+    derived = pydicom.dcmread(folder / "seeds.seg.dcm")
+    assert {segment.SegmentLabel for segment in derived.SegmentSequence} == set(study.centroids)
+    done = subprocess.run(["dciodvfy", str(folder / "features.sr.dcm")], capture_output=True, text=True, check=False)
+    assert "Error" not in done.stdout + done.stderr

@@ -12,7 +12,10 @@ from fmcib_module.core.domain import RoiSource
 from fmcib_module.core.errors import InputError
 
 RTSTRUCT_CLASS: Final = "1.2.840.10008.5.1.4.1.1.481.3"
-SEG_CLASSES: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
+LABEL_MAP_CLASS: Final = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Label Map Segmentation Storage, which pydicom 3.0 does not know by name."""
+
+SEG_CLASSES: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", LABEL_MAP_CLASS})
 """Segmentation Storage and Label Map Segmentation Storage."""
 
 
@@ -48,6 +51,7 @@ def read_references(header: Header, kind: SeedKind) -> RoiSource:
         referenced_sop_uids=frozenset(sop_uids),
         frame_of_reference_uid=frame_uid,
         study_uid=header.study_uid,
+        sop_class_uid=header.sop_class_uid,
     )
 
 

@@ -61,16 +61,21 @@ class LesionSources:
         return [*self.by_uid.values(), *([self.derived] if self.derived is not None else [])]
 
     def segment(self, series_uid: str, seed: Seed) -> tuple[Dataset, Dataset] | None:
-        """The SEG object and the segment that outline a lesion, None where there is none."""
-        source = self.by_uid.get(seed.source_uid) if seed.kind is SeedKind.SEG else self.derived
-        if source is None:
-            return None
+        """The SEG object and the segment that outline a lesion, ours before the original; None where there is none."""
         uid = tracking_uid(series_uid, seed)
-        for segment in source.SegmentSequence:
-            is_original = seed.kind is SeedKind.SEG and segment.SegmentNumber == seed.roi_number
-            if is_original or (source is self.derived and segment.get("TrackingUID") == uid):
-                return source, segment
-        return None
+        if self.derived is not None:
+            for segment in self.derived.SegmentSequence:
+                if segment.get("TrackingUID") == uid:
+                    return self.derived, segment
+        original = self.original(seed)
+        return None if original is None else (self.by_uid[seed.source_uid], original)
+
+    def original(self, seed: Seed) -> Dataset | None:
+        """The segment of the SEG that a lesion came from, None where it came from something else."""
+        if seed.kind is not SeedKind.SEG or seed.source_uid not in self.by_uid:
+            return None
+        segments = self.by_uid[seed.source_uid].SegmentSequence
+        return next((segment for segment in segments if segment.SegmentNumber == seed.roi_number), None)
 
 
 def measurement_group(report: SeriesReport, lesion: Lesion, sources: LesionSources) -> Any:
@@ -85,7 +90,7 @@ def measurement_group(report: SeriesReport, lesion: Lesion, sources: LesionSourc
         "qualitative_evaluations": [
             hd.sr.QualitativeEvaluation(_code(FLAG), _code(flag_concept(flag))) for flag in seed.flags
         ],
-        **_finding(found[1] if found is not None and seed.kind is SeedKind.SEG else None),
+        **_finding(sources.original(seed)),
     }
     group: Any
     if found is None:

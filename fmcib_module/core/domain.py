@@ -56,6 +56,7 @@ class RoiSource:
         referenced_sop_uids: Images that it says it was drawn on.
         frame_of_reference_uid: Empty where unknown.
         study_uid: StudyInstanceUID; empty where unknown.
+        sop_class_uid: SOPClassUID; empty for files that are not DICOM.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class RoiSource:
     referenced_sop_uids: frozenset[str] = frozenset()
     frame_of_reference_uid: str = ""
     study_uid: str = ""
+    sop_class_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
