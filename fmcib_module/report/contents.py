@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.core.errors import OutputError
-from fmcib_module.core.ledger import LEDGER_NAME, Ledger, Reason, RoiEntry, SeriesEntry, Status
+from fmcib_module.core.ledger import LEDGER_NAME, Ledger, Reason, RoiEntry, SeriesEntry, Stage, Status
 from fmcib_module.core.similarity import nearest_by_cosine, principal_components
 from fmcib_module.output import read_ledger
 
@@ -105,11 +105,12 @@ def _failures(ledger: Ledger) -> Iterator[tuple[Reason, str]]:
         yield problem.reason, f"file {problem.path}"
     for entry in ledger.series:
         failed = [roi for roi in entry.rois if roi.reason is not None]
-        if entry.status is Status.FAILED and entry.reason is not None and not failed:
+        says_more = entry.stage is Stage.WRITE or not failed  # else it only counts the ROIs below it
+        if entry.status is Status.FAILED and entry.reason is not None and says_more:
             yield entry.reason, f"series {entry.series_uid}"
         for roi in failed:
             assert roi.reason is not None
-            yield roi.reason, f"ROI {roi.label!r} in series {entry.series_uid}"
+            yield roi.reason, f"ROI {roi.label!r} of {roi.kind} {roi.source_uid} in series {entry.series_uid}"
 
 
 def _read_features(output: Path, lesions: tuple[tuple[SeriesEntry, RoiEntry], ...]) -> FeatureMap | None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,8 +14,9 @@ from PIL import Image
 from fmcib_module.core.conventions import Flag, SeedKind
 from fmcib_module.core.domain import FileProblem, RoiFailure
 from fmcib_module.core.errors import OutputError, PixelDataError, SeedNotFoundError
-from fmcib_module.core.ledger import ProblemEntry, RoiEntry, Stage
+from fmcib_module.core.ledger import Ledger, ProblemEntry, Reason, RoiEntry, SeriesEntry, Stage, Status
 from fmcib_module.report import write_report
+from fmcib_module.report.contents import gather_attention
 from fmcib_module.report.texts import FLAG_MEANINGS, RESEARCH_ONLY
 from fmcib_module.report.thumbnails import SIZES, embed_pictures
 from tests.report.builders import png, seeds_of, write_output
@@ -134,6 +136,22 @@ def test_failures_stand_on_top_with_what_to_do(tmp_path):
     assert "3 places" in text
     assert "file a/b.dcm" in text
     assert "Every requested lesion has features" not in text
+
+
+def test_a_series_whose_objects_could_not_be_written_says_so_beside_its_failed_rois():
+    reason = Reason.of(OutputError("the SR cannot be made", "1.2.3", "free disk space"))
+    entry = SeriesEntry("1.2.3", "1.2", "CT", Status.FAILED, Stage.WRITE, reason, rois=(failure(),))
+    assert {item.what for item in gather_attention(Ledger({}, (entry,)))} == {
+        "the SR cannot be made",
+        "it holds no contours",
+    }
+
+
+def test_equal_labels_of_several_sources_count_one_by_one():
+    rois = tuple(replace(failure(), source_uid=f"1.2.9.{n}") for n in range(4))
+    entry = SeriesEntry("1.2.3", "1.2", "CT", Status.FAILED, Stage.FIND, Reason("x", "none of 4", "", ""), rois=rois)
+    [item] = gather_attention(Ledger({}, (entry,)))
+    assert len(item.places) == 4
 
 
 def test_a_run_without_a_lesion_has_a_page_too(tmp_path):
