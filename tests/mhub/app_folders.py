@@ -27,7 +27,7 @@ for entry in /*; do
 done
 mkdir "$root/app"
 mount --rbind "$app" "$root/app"
-exec chroot "$root" "$@"
+PATH="$PATH:/usr/sbin:/sbin" exec chroot "$root" "$@"
 """
 _UNSHARE = ["unshare", "--map-root-user", "--mount", "sh", "-c", _ENTER, "sh"]
 
