@@ -34,7 +34,7 @@ class QualitySettings:
         weights: Name of the registry, or path.
         lesions: Cache with lesions, as trained on.
         points: Cache with labelled points.
-        tasks: Task -> its classes.
+        tasks: Each "name: class, class": two classes give an AUC, more a balanced accuracy.
         split: val while choosing, test once at the end.
         report: JSON file to write.
         lesions_per_patient: For retrieval, stability and rank.
@@ -47,7 +47,7 @@ class QualitySettings:
     weights: str
     lesions: str
     points: str
-    tasks: dict[str, tuple[str, ...]]
+    tasks: tuple[str, ...]
     split: str = "val"
     report: str = "quality.json"
     lesions_per_patient: int = 50
@@ -59,6 +59,9 @@ class QualitySettings:
     def __post_init__(self) -> None:
         if self.split not in ("val", "test"):
             raise ConfigError(f"split is {self.split!r}", "split", "use val or test")
+        for task in self.tasks:
+            if len(_classes(task)[1]) < 2:
+                raise ConfigError(f"a task is {task!r}", "tasks", "write a name, a colon and two classes or more")
         if self.random_networks < 1 or self.lesions_per_patient < 2 or self.n_resamples < 1:
             raise ConfigError("a number is too small", "quality", "use at least 1 random network and 2 lesions")
 
@@ -90,7 +93,9 @@ def judge(settings: QualitySettings) -> dict[str, Any]:
     cache = LesionCache(Path(settings.lesions))
     models = _models(settings, cache)
     points = read_labelled(LesionCache(Path(settings.points)))
-    outcomes = [tell_classes(points, models, classes, settings.split, name) for name, classes in settings.tasks.items()]
+    outcomes = [
+        tell_classes(points, models, classes, settings.split, name) for name, classes in map(_classes, settings.tasks)
+    ]
     outcomes += judge_repeats(read_repeats(cache, settings.split, settings.lesions_per_patient, settings.seed), models)
     return {"settings": asdict(settings), "tasks": {o.name: _judged(o, settings) for o in outcomes}}
 
@@ -104,6 +109,11 @@ def as_table(report: Mapping[str, Any]) -> list[str]:
         cells = [str(Estimate(**task["models"][model])) for model in names]
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {Estimate(**task['gain'])} |")
     return lines
+
+
+def _classes(task: str) -> tuple[str, tuple[str, ...]]:
+    name, _, classes = task.partition(":")
+    return name.strip(), tuple(part.strip() for part in classes.split(",") if part.strip())
 
 
 def _models(settings: QualitySettings, cache: LesionCache) -> dict[str, Model]:

@@ -1,0 +1,195 @@
+"""The quality measures: statistics against textbook and scikit-learn, descriptors against geometry, and the verb."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn import metrics
+from torch import Tensor
+
+from fmcib_module.adapters.tensor_file import write_tensors
+from tests.adapters.small_weights import small_tensors
+from tests.training import scans
+from training.__main__ import main
+from training.descriptors import NAMES, describe
+from training.prepare import build_cache
+from training.quality_data import JITTER_MM, NOISE_HU, Labelled, read_repeats
+from training.quality_models import random_network
+from training.quality_tasks import tell_classes
+from training.statistics import auc, balanced_accuracy, cluster_bootstrap, estimate, icc
+
+
+def _ball(radius: float, inside_hu: float = 60.0, outside_hu: float = -100.0) -> Tensor:
+    axis = torch.arange(50) - 25
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    inside = (z**2 + y**2 + x**2).sqrt() <= radius
+    return torch.where(inside, inside_hu, outside_hu)[None, None]
+
+
+def _feature(patch: Tensor, name: str) -> float:
+    return float(describe(patch)[0, NAMES.index(name)])
+
+
+def test_icc_is_that_of_shrout_and_fleiss() -> None:
+    judges = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]  # their Table 2
+    assert icc(np.array(judges, dtype=float)[:, :, None])[0] == pytest.approx(0.17, abs=0.005)  # their Table 4
+
+
+def test_icc_is_1_without_error_and_unknown_for_a_constant() -> None:
+    rows = np.arange(5.0)
+    values = np.stack([np.stack([rows, rows], axis=1), np.ones((5, 2))], axis=2)
+    assert icc(values)[0] == 1
+    assert np.isnan(icc(values)[1])
+
+
+def test_auc_and_balanced_accuracy_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    scores, positive = rng.integers(0, 6, 40).astype(float), rng.random(40) < 0.4  # with ties
+    assert auc(scores, positive) == pytest.approx(metrics.roc_auc_score(positive, scores))
+    predicted, truth = rng.integers(0, 3, 40), rng.integers(0, 3, 40)
+    assert balanced_accuracy(predicted, truth) == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
+    assert np.isnan(auc(scores[:3], np.ones(3, dtype=bool)))
+
+
+def test_resamples_hold_whole_clusters_and_are_shared_by_the_metrics() -> None:
+    clusters = ["a", "b", "b", "c", "c", "c"]
+    sizes, again = cluster_bootstrap([len, len], clusters, n_resamples=200, seed=1)
+    assert sizes == again
+    assert set(sizes) == {a + 2 * b + 3 * (3 - a - b) for a in range(4) for b in range(4 - a)}
+
+
+def test_the_interval_of_a_mean_is_about_that_of_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    (means,) = cluster_bootstrap(
+        [lambda drawn: float(values[drawn].mean())], [str(n) for n in range(400)], n_resamples=2000, seed=0
+    )
+    found = estimate(float(values.mean()), means)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize("radius", [6.0, 9.0, 14.0])
+def test_the_region_around_the_seed_is_as_large_as_the_ball(radius: float) -> None:
+    assert _feature(_ball(radius), "region40_mean") == pytest.approx(
+        radius / 10, abs=0.2
+    )  # the smoothed edge is thicker
+    assert _feature(_ball(radius), "region40_elongation") > 0.6  # whole millimetres
+
+
+def test_histograms_and_profile_are_those_of_the_ball() -> None:
+    patch = _ball(12.0)
+    assert _feature(patch, "ball12_below_-60") == 0
+    assert _feature(patch, "patch_below_-60") == pytest.approx(1 - 4 / 3 * np.pi * 12**3 / 50**3, abs=0.01)
+    assert _feature(patch, "shell3_6_soft_mean") == pytest.approx(0.6, rel=1e-3)
+    assert _feature(patch, "shell20_25_soft_mean") == pytest.approx(-1.0, rel=1e-3)
+    assert _feature(patch, "ball5_gradient_mean") == 0
+
+
+def test_there_are_about_90_descriptors_that_flips_and_turns_leave_alone() -> None:
+    patches = 300 * torch.randn(5, 1, 50, 50, 50, generator=torch.Generator().manual_seed(0)) - 200
+    patches[:, :, 0] = patches[:, :, :, 0] = patches[:, :, :, :, 0] = 0  # voxel 0 has no mirror image about voxel 25
+    described = describe(patches)
+    assert described.shape == (5, len(NAMES))
+    assert 80 <= len(NAMES) <= 100
+    assert len(set(NAMES)) == len(NAMES)
+    turned = torch.roll(patches.flip(2), 1, dims=2).transpose(3, 4)
+    whole = torch.tensor([name.startswith("patch") for name in NAMES])  # every second voxel: not the same ones
+    torch.testing.assert_close(describe(turned)[:, ~whole], described[:, ~whole], atol=1e-2, rtol=1e-3)
+
+
+def test_repeats_are_near_the_lesion_and_as_noisy_as_they_say(tmp_path: Path) -> None:
+    cache = scans.make_cache(tmp_path, n_scans=2, lesions_per_scan=3)
+    lesions = read_repeats(cache, "train", 2, seed=3)
+    assert sorted(lesions.patients) == ["p0", "p0", "p1", "p1"]
+    noise = lesions.noisy_hu[0] - lesions.patches_hu
+    assert noise.std().item() == pytest.approx(NOISE_HU, rel=0.01)
+    for patch, moved in zip(lesions.patches_hu, lesions.displaced_hu[0], strict=True):
+        steps = range(-JITTER_MM, JITTER_MM + 1)
+        found = [
+            (z, y, x)
+            for z in steps
+            for y in steps
+            for x in steps
+            if torch.equal(patch[0, 20 + z : 30 + z, 20 + y : 30 + y, 20 + x : 30 + x], moved[0, 20:30, 20:30, 20:30])
+        ]
+        assert len(found) == 1
+        assert 0 < np.linalg.norm(found[0]) <= JITTER_MM
+
+
+def _points(n_patients: int = 6) -> Labelled:
+    """Two classes that differ in brightness alone, another offset for each patient."""
+    rng = np.random.default_rng(0)
+    labels = ["bright", "dark"] * 4 * n_patients
+    patients = [f"p{n // 8}" for n in range(len(labels))]
+    patches = torch.zeros(len(labels), 1, 50, 50, 50)
+    for n, label in enumerate(labels):
+        patches[n] += (80.0 if label == "bright" else 20.0) + rng.normal(0, 2)
+    splits = ["test" if p in ("p0", "p1") else "val" if p == "p2" else "train" for p in patients]
+    return Labelled(patches, labels, patients, splits, np.zeros((len(labels), 3)))
+
+
+def test_a_probe_tells_what_can_be_told_and_judges_the_split_alone() -> None:
+    def brightness(patches: Tensor) -> np.ndarray:
+        return patches.mean(dim=(1, 2, 3, 4), dtype=torch.float64)[:, None].numpy()
+
+    def nothing(patches: Tensor) -> np.ndarray:
+        return np.random.default_rng(1).normal(size=(len(patches), 3))
+
+    points = _points()
+    outcome = tell_classes(points, {"a": brightness, "b": nothing}, ("bright", "dark"), "test", "brightness")
+    assert outcome.clusters == ["p0"] * 8 + ["p1"] * 8
+    assert outcome.metrics["a"](outcome.all_items) == 1
+    assert outcome.metrics["b"](outcome.all_items) < 0.9
+
+
+def test_while_choosing_the_test_patients_are_not_even_fitted_on() -> None:
+    points = _points()
+    poisoned = replace(
+        points,
+        labels=[
+            label if split != "test" else {"bright": "dark", "dark": "bright"}[label]
+            for label, split in zip(points.labels, points.splits, strict=True)
+        ],
+    )
+
+    def brightness(patches: Tensor) -> np.ndarray:
+        return patches.mean(dim=(1, 2, 3, 4), dtype=torch.float64)[:, None].numpy()
+
+    outcome = tell_classes(poisoned, {"a": brightness}, ("bright", "dark"), "val", "brightness")
+    assert outcome.metrics["a"](outcome.all_items) == 1
+
+
+def test_random_networks_differ_by_seed_and_have_the_statistics_of_real_patches() -> None:
+    patches = 200 * torch.randn(8, 1, 50, 50, 50, generator=torch.Generator().manual_seed(0))
+    first, again, other = (random_network(0.0625, seed, patches)(patches) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.isfinite(first).all()
+    assert 0.1 < first.std() < 10
+
+
+def test_the_verb_writes_a_report_with_every_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = replace(scans.make_inputs(tmp_path, n_scans=4, lesions_per_scan=4), val=0.5)
+    build_cache(settings, tmp_path)
+    write_tensors(tmp_path / "w.safetensors", {k: v.numpy() for k, v in small_tensors().items()}, {})
+    wanted = {
+        "weights": "w.safetensors", "lesions": "cache", "points": "cache", "tasks": ["class: class0, class1"],
+        "lesions_per_patient": 4, "random_networks": 1, "n_resamples": 20, "report": "report.json",
+    }  # fmt: skip
+    (tmp_path / "q.yml").write_text(yaml.safe_dump(wanted))
+    with caplog.at_level(logging.INFO):
+        assert main(["quality", "q.yml"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["tasks"]) == {"class", "retrieval", "icc_displaced", "icc_noise", "effective_rank"}
+    for task in report["tasks"].values():
+        assert set(task["models"]) == {"weights", "hand-made", "random 1"}
+        assert task["clusters"] == 2
+    assert any(record.message.startswith("| retrieval | ") for record in caplog.records)
