@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 ENCODER_PREFIX: Final = "method.encoder_pass.encoder."
 """In front of the encoder's tensors in our checkpoints."""
 
-NOTE: Final = "trained here, not the published model"
-"""What every output made with these weights says."""
-
 
 def export(settings_path: Path) -> None:
     """The verb.
@@ -93,7 +90,7 @@ def encoder_tensors(checkpoint: dict[str, Any], where: str) -> dict[str, Tensor]
 def _metadata(settings: TrainingSettings, checkpoint: dict[str, Any]) -> dict[str, str]:
     return {
         "method": settings.method.name.value,
-        "note": NOTE,
+        "note": settings.note,
         "recipe_sha256": settings.recipe_digest(),
         "table_sha256": str(checkpoint["data"]["table_sha256"]),
         "data_licence": str(checkpoint["data"]["licence"]),

@@ -245,6 +245,7 @@ class TrainingSettings:
         method: What is learned.
         optimiser: How the weights move.
         trainer: How long, where, what is kept.
+        note: What every output made with the exported weights says.
     """
 
     run: str
@@ -255,6 +256,7 @@ class TrainingSettings:
     method: MethodSettings = field(default_factory=MethodSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    note: str = "trained here, not the published model"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as YAML or JSON hold them."""
@@ -262,9 +264,9 @@ class TrainingSettings:
         return plain
 
     def recipe_digest(self) -> str:
-        """SHA-256 over what the trained weights depend on: all but folders, and what is logged or kept."""
+        """SHA-256 over what the trained weights depend on: all but folders, notes, and what is logged or kept."""
         recipe = self.to_dict()
-        del recipe["run"], recipe["data"]["path"], recipe["data"]["workers"]
+        del recipe["note"], recipe["run"], recipe["data"]["path"], recipe["data"]["workers"]
         kept = ("checkpoint_steps", "keep_epochs", "log_steps", "knn_epochs", "knn_neighbours", "max_steps", "threads")
         for key in kept:
             del recipe["trainer"][key]
