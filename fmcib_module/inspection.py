@@ -7,6 +7,7 @@ from pathlib import Path
 from fmcib_module import steps
 from fmcib_module.adapters.dicom_import import scan_folder
 from fmcib_module.adapters.volume_reader import grid_of
+from fmcib_module.core.checks import flag_spacing
 from fmcib_module.core.conventions import Flag
 from fmcib_module.core.domain import Series
 from fmcib_module.core.errors import InputError
@@ -79,5 +80,5 @@ def _inspect_series(series: Series, settings: Settings) -> tuple[SeriesEntry, Gr
             continue
         border = (Flag.NEAR_BORDER,) if plan.outside_share > 0 else ()
         rois.append(RoiEntry.done(replace(seed, flags=(*seed.flags, *border))))
-    all_flags = tuple(dict.fromkeys((*series.flags, *flags)))
+    all_flags = tuple(dict.fromkeys((*series.flags, *flags, *flag_spacing(grid, series.instances))))
     return finish_entry(replace(entry, flags=all_flags, rois=(*rois, *work.failed))), grid

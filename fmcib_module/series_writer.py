@@ -6,6 +6,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from fmcib_module.adapters.atomic import write_bytes
+from fmcib_module.adapters.contrast import contrast_note
 from fmcib_module.adapters.picture_writer import picture_png
 from fmcib_module.adapters.roi_references import LABEL_MAP_CLASS
 from fmcib_module.adapters.seed_finder import roi_mask
@@ -46,7 +47,7 @@ class Written:
     Attributes:
         files: Name, relative to the series' folder -> SHA-256.
         pictures: Lesion's place in the report -> its picture's name, as in `files`.
-        notes: What was left out on purpose.
+        notes: What was left out on purpose, and what the header does not say.
         error: Why something that goes with the table could not be made; the table itself is there.
     """
 
@@ -82,6 +83,7 @@ def write_series(report: SeriesReport, volume: Volume | None, output: Path, sett
         if settings.sr or settings.seg:
             written.notes = ("no DICOM SR and SEG: the image is not DICOM",)
     else:
+        written.notes = (note,) if (note := contrast_note(report.series)) else ()
         try:
             segmentation = _write_seg(report, drawn, volume, folder, settings)
             if segmentation is not None:

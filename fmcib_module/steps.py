@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fmcib_module.adapters import seed_finder, volume_reader
 from fmcib_module.adapters.gather import gather_compiled
-from fmcib_module.core.conventions import Flag
+from fmcib_module.core.checks import flag_patch, flag_spacing, measure_patch
 from fmcib_module.core.domain import Lesion, Patch, Provenance, Series, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
 from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage, Status, finish_entry
@@ -56,15 +56,17 @@ def cut(work: SeriesWork, settings: Settings) -> Iterator[tuple[int, Patch]]:
             work.fail_seed(seed, error, Stage.EXTRACT)
         work.spend("extract", time.perf_counter() - started)
         return
-    work.flags = tuple(dict.fromkeys((*work.flags, *volume.flags)))
+    spacing = flag_spacing(volume.grid, work.series.instances)
+    work.flags = tuple(dict.fromkeys((*work.flags, *volume.flags, *spacing)))
     for place, seed in enumerate(work.seeds):
         try:
             patch = extract_patch(volume, seed, settings.mode, gather=gather_compiled)
         except InputError as error:
             work.fail_seed(seed, error, Stage.EXTRACT)
             continue
-        border = (Flag.NEAR_BORDER,) if patch.outside_share > 0 else ()
-        work.seeds[place] = replace(seed, flags=tuple(dict.fromkeys((*seed.flags, *border, *work.flags))))
+        measures = work.measures[place] = measure_patch(patch)
+        flags = (*seed.flags, *flag_patch(patch, measures), *work.flags)
+        work.seeds[place] = replace(seed, flags=tuple(dict.fromkeys(flags)))
         work.spend("extract", time.perf_counter() - started)
         yield place, patch
         started = time.perf_counter()
@@ -104,7 +106,7 @@ def write(
         stage=Stage.WRITE if written.error else Stage.DONE,
         reason=Reason.of(written.error or _nothing_left(work)) if written.error or not report.lesions else None,
         flags=work.flags,
-        rois=(*_done(report, written.pictures), *work.failed),
+        rois=(*_done(work, report, written.pictures), *work.failed),
         output=work.series.output_name if written.files else "",
         input_sha256=work.input_sha256,
         files=written.files,
@@ -120,10 +122,10 @@ def make_report(work: SeriesWork, provenance: Provenance) -> SeriesReport:
     return SeriesReport(work.series, lesions, provenance)
 
 
-def _done(report: SeriesReport, pictures: Mapping[int, str]) -> Iterator[RoiEntry]:
+def _done(work: SeriesWork, report: SeriesReport, pictures: Mapping[int, str]) -> Iterator[RoiEntry]:
     """Entries of the lesions that have features, with their pictures' names."""
-    for place, lesion in enumerate(report.lesions):
-        yield RoiEntry.done(lesion.seed, pictures.get(place, ""))
+    for number, (place, lesion) in enumerate(zip(sorted(work.values), report.lesions, strict=True)):
+        yield RoiEntry.done(lesion.seed, pictures.get(number, ""), work.measures.get(place))
 
 
 def _nothing_left(work: SeriesWork) -> FmcibError:

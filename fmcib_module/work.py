@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from fmcib_module.core import errors
+from fmcib_module.core.checks import PatchMeasures
 from fmcib_module.core.conventions import Flag, SeedKind
 from fmcib_module.core.domain import RoiFailure, Seed, Series
 from fmcib_module.core.errors import FmcibError
@@ -25,6 +26,7 @@ class SeriesWork:
         series: From the importer.
         input_sha256: Digest of what the result depends on, see `digest_input`.
         seeds: From the centroid finder; the patch extractor adds flags.
+        measures: Seed's place in `seeds` -> what its patch holds, from the patch extractor.
         failed: ROIs that dropped out, with the step where they did.
         values: Seed's place in `seeds` -> (n_features,) float32, from the encoder.
         flags: What concerns the whole series (resampled, split).
@@ -36,6 +38,7 @@ class SeriesWork:
     series: Series
     input_sha256: str
     seeds: list[Seed] = field(default_factory=list)
+    measures: dict[int, PatchMeasures] = field(default_factory=dict)
     failed: list[RoiEntry] = field(default_factory=list)
     values: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
@@ -89,6 +92,7 @@ class _Handoff:
     series: Series
     input_sha256: str
     seeds: tuple[Seed, ...]
+    measures: dict[int, PatchMeasures]
     failed: tuple[RoiEntry, ...]
     flags: tuple[Flag, ...]
     timings_s: dict[str, float]
@@ -100,7 +104,13 @@ _HANDOFF: TypeAdapter[_Handoff] = TypeAdapter(_Handoff)
 def save_work(work: SeriesWork, path: Path) -> None:
     """Write the JSON form of a series' work."""
     handoff = _Handoff(
-        work.series, work.input_sha256, tuple(work.seeds), tuple(work.failed), work.flags, work.timings_s
+        series=work.series,
+        input_sha256=work.input_sha256,
+        seeds=tuple(work.seeds),
+        measures=work.measures,
+        failed=tuple(work.failed),
+        flags=work.flags,
+        timings_s=work.timings_s,
     )
     path.write_bytes(_HANDOFF.dump_json(handoff, indent=1))
 
@@ -112,6 +122,7 @@ def load_work(path: Path) -> SeriesWork:
         series=handoff.series,
         input_sha256=handoff.input_sha256,
         seeds=list(handoff.seeds),
+        measures=handoff.measures,
         failed=list(handoff.failed),
         flags=handoff.flags,
         timings_s=handoff.timings_s,

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from fmcib_module.core.checks import PatchMeasures
 from fmcib_module.core.conventions import Flag
 from fmcib_module.core.domain import FileProblem, Point, RoiFailure, Seed, Series
 from fmcib_module.core.errors import FmcibError
@@ -77,6 +78,8 @@ class RoiEntry:
         extent_mm: As in `Seed`.
         volume_mm3: As in `Seed`.
         picture: The picture to check it by, relative to the series' folder; empty where there is none.
+        outside_share: Share of the patch's voxels outside the scan, 0..1; None where no patch was cut.
+        tissue_share: Share of the others above -300 HU, 0..1.
     """
 
     label: str
@@ -91,9 +94,11 @@ class RoiEntry:
     extent_mm: Point | None = None
     volume_mm3: float | None = None
     picture: str = ""
+    outside_share: float | None = None
+    tissue_share: float | None = None
 
     @classmethod
-    def done(cls, seed: Seed, picture: str = "") -> "RoiEntry":
+    def done(cls, seed: Seed, picture: str = "", measures: PatchMeasures | None = None) -> "RoiEntry":
         """A lesion that has features."""
         status = Status.FLAGGED if seed.flags else Status.OK
         return cls(
@@ -108,6 +113,8 @@ class RoiEntry:
             extent_mm=seed.extent_mm,
             volume_mm3=seed.volume_mm3,
             picture=picture,
+            outside_share=None if measures is None else measures.outside_share,
+            tissue_share=None if measures is None else measures.tissue_share,
         )
 
     @classmethod
@@ -133,7 +140,7 @@ class SeriesEntry:
         input_sha256: Digest over what the result depends on: UIDs of the slices and ROI sources.
         files: Name -> SHA-256 of every file written for this series.
         timings_s: Stage -> seconds.
-        notes: What was left out on purpose ("no DICOM SR: the image is not DICOM").
+        notes: What was left out on purpose, and what the header does not say ("contrast unknown: ...").
     """
 
     series_uid: str
