@@ -77,6 +77,9 @@ def run_command(
     pictures: Annotated[
         bool | None, typer.Option("--pictures/--no-pictures", help="A PNG per lesion.", show_default="pictures")
     ] = None,
+    save_patches: Annotated[
+        bool | None, typer.Option("--save-patches", help="An NRRD per lesion: the cube that the network sees.")
+    ] = None,
     report: Annotated[
         bool | None, typer.Option("--report/--no-report", help="report.html over the run.", show_default="report")
     ] = None,
@@ -104,6 +107,7 @@ def run_command(
         "sr": sr,
         "seg": seg,
         "pictures": pictures,
+        "save_patches": save_patches,
         "report": report,
         "identifiers": identifiers,
     }

@@ -7,16 +7,19 @@ from pydicom.dataset import Dataset
 
 from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.contrast import contrast_note
+from fmcib_module.adapters.gather import gather_compiled
 from fmcib_module.adapters.picture_writer import picture_png
 from fmcib_module.adapters.roi_references import LABEL_MAP_CLASS
 from fmcib_module.adapters.seed_finder import roi_mask
 from fmcib_module.adapters.seg_writer import write_seed_seg
+from fmcib_module.adapters.slicer_writer import SEEDS_NAME, patch_nrrd, seeds_markup
 from fmcib_module.adapters.sr_writer import write_sr
 from fmcib_module.adapters.tables import write_series_csv
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Lesion, Seed, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError
-from fmcib_module.core.naming import picture_name
+from fmcib_module.core.naming import patch_name, picture_name
+from fmcib_module.core.patch import extract_patch, patch_affine
 from fmcib_module.core.picture import make_picture
 from fmcib_module.core.plane_sampling import Mask
 from fmcib_module.core.volume import Volume
@@ -58,13 +61,13 @@ class Written:
 
 
 def write_series(report: SeriesReport, volume: Volume | None, output: Path, settings: Settings) -> Written:
-    """Write OUTPUT/<series>/features.csv, qc/*.png, seeds.seg.dcm and features*.sr.dcm.
+    """Write OUTPUT/<series>/features.csv, seeds.mrk.json, qc/*, seeds.seg.dcm and features*.sr.dcm.
 
     Args:
         report: Lesions of one series; without any, nothing is written.
         volume: The scan, for the derived SEG's geometry and for the pictures.
         output: OUTPUT.
-        settings: `pictures`, `sr` and `seg` choose what is written.
+        settings: `pictures`, `save_patches`, `sr` and `seg` choose what is written.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -74,11 +77,14 @@ def write_series(report: SeriesReport, volume: Volume | None, output: Path, sett
         return written
     folder = output / report.series.output_name
     write_series_csv(report, folder / CSV_NAME)
-    paths = [folder / CSV_NAME]
+    write_bytes(folder / SEEDS_NAME, seeds_markup([lesion.seed for lesion in report.lesions]))
+    paths = [folder / CSV_NAME, folder / SEEDS_NAME]
     drawn = _draw_rois(report, volume, settings)
     if volume is not None and settings.pictures:
         written.pictures = _write_pictures(report, drawn, volume, folder)
         paths += [folder / name for name in written.pictures.values()]
+    if volume is not None and settings.save_patches:
+        paths += _write_patches(report, volume, folder)
     if not report.series.instances:
         if settings.sr or settings.seg:
             written.notes = ("no DICOM SR and SEG: the image is not DICOM",)
@@ -121,6 +127,16 @@ def _write_pictures(report: SeriesReport, drawn: list[Drawn], volume: Volume, fo
         pictures[place] = picture_name(place, seed.label)
         write_bytes(folder / pictures[place], picture_png(picture))
     return pictures
+
+
+def _write_patches(report: SeriesReport, volume: Volume, folder: Path) -> list[Path]:
+    """A patch per lesion, cut once more: its slices are decoded already, and patches of a cohort need not be kept."""
+    paths, mode = [], report.provenance.mode
+    for place, lesion in enumerate(report.lesions):
+        patch = extract_patch(volume, lesion.seed, mode, gather=gather_compiled)
+        paths.append(folder / patch_name(place, lesion.seed.label))
+        write_bytes(paths[-1], patch_nrrd(patch, patch_affine(volume.grid, lesion.seed, mode)))
+    return paths
 
 
 def _write_seg(

@@ -63,6 +63,7 @@ class Settings:
         sr: Write DICOM SR.
         seg: Write a derived DICOM SEG for seeds that did not come from a SEG.
         pictures: Write a picture of each lesion.
+        save_patches: Write each lesion's patch as NRRD.
         report: Write report.html over the whole run.
         identifiers: Keep series descriptions and file paths in tables and ledger.
     """
@@ -79,6 +80,7 @@ class Settings:
     sr: bool = True
     seg: bool = True
     pictures: bool = True
+    save_patches: bool = False
     report: bool = True
     identifiers: bool = False
 

@@ -5,7 +5,7 @@ import re
 from typing import Final
 
 PICTURE_FOLDER: Final = "qc"
-"""The one folder inside a series' folder."""
+"""The one folder inside a series' folder: pictures, and patches that are kept."""
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -34,3 +34,8 @@ def picture_name(place: int, label: str) -> str:
     """
     plain = re.sub(r"[^A-Za-z0-9.-]+", "_", label).strip("._-")[:48]
     return f"{PICTURE_FOLDER}/{place + 1:03d}{'-' if plain else ''}{plain}.png"
+
+
+def patch_name(place: int, label: str) -> str:
+    """A lesion's patch, beside its picture and named like it."""
+    return picture_name(place, label).removesuffix(".png") + ".nrrd"

@@ -125,6 +125,26 @@ def extract_patch(
     )
 
 
+def patch_affine(grid: Grid, seed: Seed, mode: Mode | str = Mode.PUBLISHED) -> Matrix:
+    """Where a patch's voxels truly come from, the shift of the published sampling included.
+
+    Args:
+        grid: The scan's grid.
+        seed: As in `extract_patch`.
+        mode: As in `extract_patch`.
+
+    Returns:
+        (4, 4), patch index (x, y, z, 1) to LPS mm.
+
+    Raises:
+        SeedOutsideVolumeError: As in `extract_patch`.
+    """
+    plan = plan_patch(grid, seed, mode=_mode(mode), series_uid="")
+    to_grid_index = np.eye(4)
+    to_grid_index[:3, 3] = plan.first - plan.at
+    return np.asarray(grid.matrix @ plan.to_source @ to_grid_index, dtype=np.float64)
+
+
 def grid_index(grid: Grid, lps_mm: Point, mode: Mode) -> tuple[int, int, int]:
     """Voxel (x, y, z) of the resampled scan at which a patch is centred; it may lie outside the scan."""
     x, y, z = (int(v) for v in _truncated_index(patch_grid(grid, mode).to_ras_mm, lps_mm))
