@@ -180,6 +180,11 @@ class RunOutput:
             self.ledger = replace(self.ledger, complete=complete, run={**self.ledger.run, "finished": now()})
             self._flush()
 
+    @property
+    def resumes(self) -> bool:
+        """Whether there are earlier results that may be taken over."""
+        return bool(self._earlier.entries())
+
     def taken_over(self, output_name: str, input_sha256: str) -> SeriesEntry | None:
         """The earlier entry of a series that need not be repeated, None if it must be."""
         return self._earlier.taken_over(output_name, input_sha256)

@@ -4,6 +4,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,7 +72,10 @@ def run(
         out.time("scan", scanned_s)
         candidates = _candidates(scan, settings, out)
         progress.planned(len(candidates))
-        for work in encode_stream(LazyEncoder(settings, out), _jobs(candidates, settings, out)):
+        encode = LazyEncoder(settings, out)
+        if candidates and not out.resumes:
+            encode.load_ahead()
+        for work in encode_stream(encode, _jobs(candidates, settings, out)):
             if work.taken_over is not None:
                 out.add(entry := work.taken_over)
             else:
@@ -171,28 +175,35 @@ class EncoderNotes(Protocol):
 
 
 class LazyEncoder:
-    """The encoder, loaded once and only if there is a patch to encode."""
+    """The encoder, loaded once: ahead of the first patch where that is sure to come, else with it."""
 
     def __init__(self, settings: Settings, out: EncoderNotes | None = None) -> None:
         """Remember what to load."""
         self._settings = settings
         self._out = out
-        self._encoder: Encoder | None = None
+        self._loading: Future[tuple[Encoder, float]] | None = None
+
+    def load_ahead(self) -> None:
+        """Load in a thread of its own, while seeds are found and slices decoded."""
+        if self._loading is None:
+            thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load-encoder")
+            self._loading = thread.submit(self._load)
+            thread.shutdown(wait=False)
+
+    def _load(self) -> tuple[Encoder, float]:
+        started = time.perf_counter()
+        settings = self._settings
+        encoder = load_encoder(
+            settings.weights, device=settings.device, engine=settings.engine, precision=settings.precision
+        )
+        return encoder, time.perf_counter() - started
 
     @property
     def encoder(self) -> Encoder:
-        """Load on first use."""
-        if self._encoder is None:
-            started = time.perf_counter()
-            self._encoder = load_encoder(
-                self._settings.weights,
-                device=self._settings.device,
-                engine=self._settings.engine,
-                precision=self._settings.precision,
-            )
-            if self._out is not None:
-                self._out.time("load_encoder", time.perf_counter() - started)
-        return self._encoder
+        """Load now, or wait for what was started ahead."""
+        self.load_ahead()
+        assert self._loading is not None
+        return self._loading.result()[0]
 
     @property
     def batch_size(self) -> int:
@@ -202,7 +213,8 @@ class LazyEncoder:
     def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
         """(n, n_features) float32."""
         features = self.encoder.encode(patches, batch_size=self.batch_size)
-        if self._out is not None:
+        if self._out is not None and self._loading is not None:
+            self._out.time("load_encoder", self._loading.result()[1])
             self._out.describe_encoder(self.encoder.describe())
             self._out = None  # once: a reduced precision is measured on the first batch
         return features

@@ -44,7 +44,6 @@ class TorchForward:
         module: torch.nn.Module = network.eval().to(memory_format=torch.channels_last_3d)
         module = module.to(self._device)
         if device == "cpu":
-            torch.set_num_threads(usable_cpus())
             self.batch_size, self.min_rows = CPU_BATCH, CPU_MIN_ROWS if not compiled else None
         else:
             self.batch_size, self.min_rows = cuda_batch_size(torch.cuda.mem_get_info()[0]), None
@@ -52,6 +51,8 @@ class TorchForward:
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 1, 50, 50, 50) -> (n, n_features)."""
+        if self._device.type == "cpu":
+            torch.set_num_threads(usable_cpus())  # holds for the calling thread, which may not be the one that loaded
         try:
             with ExitStack() as stack:
                 for context in self._contexts():
