@@ -194,10 +194,11 @@ class RunOutput:
 
         Without a report, the lesions are read back from the series' own table.
         """
-        if report is not None:
-            self._cohort.add(series_rows(report))
+        table = self.folder / entry.output / "features.csv"
+        if entry.files and report is not None:
+            self._cohort.add(series_rows(report), table)
         elif entry.files:
-            self._cohort.add(read_series_csv(self.folder / entry.output / "features.csv"))
+            self._cohort.add(read_series_csv(table), table)
         self._earlier.supersede(entry)
         self.ledger = replace(self.ledger, series=(*self.ledger.series, entry))
         if time.monotonic() - self._last_flush > FLUSH_AFTER_S:

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
+from shutil import copyfileobj
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -85,8 +86,12 @@ class CohortWriter:
         self._n_features = 0
         self.n_rows = 0
 
-    def add(self, rows: Iterable[LesionRow]) -> None:
+    def add(self, rows: Iterable[LesionRow], table: Path | None = None) -> None:
         """Append rows, from `series_rows` or `read_series_csv`.
+
+        Args:
+            rows: Lesions of one series.
+            table: Their table, as `write_series_csv` wrote it: its lines are copied instead of made again.
 
         Raises:
             OutputError: The files cannot be written.
@@ -99,12 +104,21 @@ class CohortWriter:
                 if len(row.values) != self._n_features:
                     msg = f"a row has {len(row.values)} features, the first one has {self._n_features}"
                     raise ValueError(msg)
-                assert self._csv_file is not None
-                self._csv_file.write(csv_line(row))
+                if table is None:
+                    self._lines.write(csv_line(row))
                 self._waiting.append(row)
                 self.n_rows += 1
                 if len(self._waiting) == ROWS_PER_GROUP:
                     self._write_group()
+            if table is not None:
+                with table.open(encoding="utf-8", newline="") as file:
+                    file.readline()  # the header
+                    copyfileobj(file, self._lines)
+
+    @property
+    def _lines(self) -> TextIOWrapper:
+        assert self._csv_file is not None, "a row comes before its line"
+        return self._csv_file
 
     def __enter__(self) -> Self:
         return self
