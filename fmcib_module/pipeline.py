@@ -126,8 +126,9 @@ def _jobs(candidates: Iterable[Series], settings: Settings, out: RunOutput) -> I
 def encode_stream(encode: "LazyEncoder", jobs: Iterable[Job]) -> Iterator[SeriesWork]:
     """Fill batches across lesions, series and patients; hand each series on when its last lesion is done.
 
-    Seeds are found and patches cut in a thread of their own while the network works. Series come out in the order they
-    went in; about two batches of patches are in memory.
+    Seeds are found and patches cut in a thread of their own while the network works; an engine that gives the same
+    features for every batch size does not wait for a full batch. Series come out in the order they went in; about two
+    batches of patches are in memory.
     """
     waiting: deque[SeriesWork] = deque()
     batch: list[tuple[SeriesWork, int, Patch]] = []
@@ -141,16 +142,16 @@ def encode_stream(encode: "LazyEncoder", jobs: Iterable[Job]) -> Iterator[Series
             work.spend("encode", each_s)
         batch.clear()
 
-    for work, place, patch in prefetch(_flattened(jobs), PREFETCHED_PATCHES):
-        if patch is None:
-            waiting.append(work)
-            in_batch = {id(pending) for pending, _, _ in batch}
-            while waiting and id(waiting[0]) not in in_batch:
-                yield waiting.popleft()
-        else:
+    for (work, place, patch), next_is_ready in prefetch(_flattened(jobs), PREFETCHED_PATCHES):
+        if patch is not None:
             batch.append((work, place, patch))
-            if len(batch) == encode.batch_size:
-                flush()
+        else:
+            waiting.append(work)
+        if batch and (len(batch) == encode.batch_size or (not next_is_ready and encode.takes_any_batch)):
+            flush()
+        in_batch = {id(pending) for pending, _, _ in batch}
+        while waiting and id(waiting[0]) not in in_batch:
+            yield waiting.popleft()
     if batch:
         flush()
     yield from waiting
@@ -209,6 +210,11 @@ class LazyEncoder:
     def batch_size(self) -> int:
         """Patches per forward pass."""
         return self._settings.batch_size or self.encoder.batch_size
+
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether a small batch costs no more per patch than a full one."""
+        return self.encoder.takes_any_batch
 
     def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
         """(n, n_features) float32."""

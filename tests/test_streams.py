@@ -9,7 +9,7 @@ from fmcib_module.streams import prefetch
 
 
 def test_items_come_out_in_order():
-    assert list(prefetch(iter(range(100)), depth=3)) == list(range(100))
+    assert [n for n, _ in prefetch(iter(range(100)), depth=3)] == list(range(100))
 
 
 def test_the_producer_runs_at_most_depth_ahead():
@@ -20,7 +20,7 @@ def test_the_producer_runs_at_most_depth_ahead():
             made.append(n)
             yield n
 
-    for n in prefetch(produce(), depth=4):
+    for n, _ in prefetch(produce(), depth=4):
         time.sleep(0.002)
         assert len(made) <= n + 1 + 4 + 1  # what is out, the queue, and the one waiting for room
 
@@ -31,7 +31,7 @@ def test_an_error_is_raised_after_the_items_before_it():
         raise ValueError("broken")
 
     stream = prefetch(produce(), depth=2)
-    assert next(stream) == 1
+    assert next(stream)[0] == 1
     with pytest.raises(ValueError, match="broken"):
         next(stream)
 
@@ -46,7 +46,26 @@ def test_the_thread_ends_and_the_iterator_is_closed_when_the_consumer_leaves():
             closed.set()
 
     stream = prefetch(produce(), depth=2)
-    assert next(stream) == 0
+    assert next(stream)[0] == 0
     stream.close()
     assert closed.wait(2)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_an_item_says_whether_the_next_one_is_there():
+    go_on = threading.Event()
+
+    def produce():
+        yield "first"
+        go_on.wait(5)
+        yield "second"
+
+    stream = prefetch(produce(), depth=2)
+    assert next(stream) == ("first", False)
+    go_on.set()
+    assert next(stream)[0] == "second"
+    quick = prefetch(iter("ab"), depth=2)
+    item = next(quick)
+    time.sleep(0.1)
+    assert item[0] == "a"
+    assert next(quick)[1] is True  # the end is there

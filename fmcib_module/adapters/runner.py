@@ -42,6 +42,7 @@ class Encoder:
         precision: "float32" or "bf16".
         n_features: Features per patch.
         batch_size: Patches per forward pass where `encode` is not told.
+        takes_any_batch: Whether smaller batches are run as they are, not filled up to the full size.
         cosine: Smallest cosine against float32 of the first patches; None in float32, or before they came.
     """
 
@@ -70,6 +71,7 @@ class Encoder:
         self.precision = precision
         self.n_features = weights.n_features
         self.batch_size = forward.batch_size
+        self.takes_any_batch = forward.min_rows is not None
         self.cosine: float | None = None
         self._memory_limit = sys.maxsize  # patches per pass, once a larger batch ran out of memory
 
