@@ -70,6 +70,12 @@ def run_command(
         typer.Option(help="bf16 is faster; the ledger reports how far it is from float32.", show_default="float32"),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Patches per forward pass; 0 is automatic.")] = None,
+    stability: Annotated[
+        int | None, typer.Option(help="Repeat each lesion from so many jittered seeds and compare.", show_default="0")
+    ] = None,
+    compare_modes: Annotated[
+        bool | None, typer.Option("--compare-modes", help="Compute each lesion in all modes and compare.")
+    ] = None,
     sr: Annotated[bool | None, typer.Option("--sr/--no-sr", help="DICOM SR per series.", show_default="sr")] = None,
     seg: Annotated[
         bool | None, typer.Option("--seg/--no-seg", help="Derived DICOM SEG per series.", show_default="seg")
@@ -104,6 +110,8 @@ def run_command(
         "engine": engine,
         "precision": precision,
         "batch_size": batch_size,
+        "stability": stability,
+        "compare_modes": compare_modes,
         "sr": sr,
         "seg": seg,
         "pictures": pictures,

@@ -18,7 +18,7 @@ from fmcib_module.adapters.tables import CohortWriter, read_series_csv
 from fmcib_module.core.domain import SeriesReport
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import LEDGER_NAME, LEDGER_SCHEMA, Ledger, ProblemEntry, SeriesEntry, Status
-from fmcib_module.core.naming import PICTURE_FOLDER, is_safe_file, is_safe_name
+from fmcib_module.core.naming import COMPARISON_NAMES, PICTURE_FOLDER, is_safe_file, is_safe_name
 from fmcib_module.core.report import series_rows
 
 _LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
@@ -137,7 +137,7 @@ class EarlierResults:
             for folder in (inside / PICTURE_FOLDER, inside):
                 if entry.output and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-        for name in ("features.csv", "features.parquet"):
+        for name in ("features.csv", "features.parquet", *COMPARISON_NAMES):
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -159,7 +159,8 @@ class RunOutput:
         self._last_flush = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / REPORT_NAME).unlink(missing_ok=True)
+            for name in (REPORT_NAME, *COMPARISON_NAMES):
+                (folder / name).unlink(missing_ok=True)
             self._flush()
         except OSError as error:
             raise _not_writable(error) from error

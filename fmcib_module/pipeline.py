@@ -16,6 +16,7 @@ from fmcib_module import __version__, steps
 from fmcib_module.adapters import weights as registry
 from fmcib_module.adapters.dicom_import import scan_folder
 from fmcib_module.adapters.runner import Encoder, choose_device, choose_engine, load_encoder
+from fmcib_module.comparison_tables import write_comparisons
 from fmcib_module.core.domain import Patch, Provenance, Scan, Series
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.core.ledger import Ledger, ProblemEntry, SeriesEntry
@@ -82,6 +83,7 @@ def run(
                 entry, report = steps.write(work, output, settings=settings, provenance=provenance)
                 out.add(entry, report)
             progress.series(entry)
+    write_comparisons(output, out.ledger, settings)
     if settings.report:
         write_report(output)
     return out.ledger
@@ -137,8 +139,8 @@ def encode_stream(encode: "LazyEncoder", jobs: Iterable[Job]) -> Iterator[Series
         started = time.perf_counter()
         features = encode([patch for _, _, patch in batch])
         each_s = (time.perf_counter() - started) / len(batch)
-        for (work, place, _), values in zip(batch, features, strict=True):
-            steps.keep(work, place, values)
+        for (work, place, patch), values in zip(batch, features, strict=True):
+            steps.keep(work, place, values, patch.variant)
             work.spend("encode", each_s)
         batch.clear()
 

@@ -15,6 +15,7 @@ from fmcib_module.adapters.seg_writer import write_seed_seg
 from fmcib_module.adapters.slicer_writer import SEEDS_NAME, patch_nrrd, seeds_markup
 from fmcib_module.adapters.sr_writer import write_sr
 from fmcib_module.adapters.tables import write_series_csv
+from fmcib_module.adapters.variants_file import VARIANTS_NAME, write_variants
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Lesion, Seed, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError
@@ -79,6 +80,9 @@ def write_series(report: SeriesReport, volume: Volume | None, output: Path, sett
     write_series_csv(report, folder / CSV_NAME)
     write_bytes(folder / SEEDS_NAME, seeds_markup([lesion.seed for lesion in report.lesions]))
     paths = [folder / CSV_NAME, folder / SEEDS_NAME]
+    if any(lesion.variants for lesion in report.lesions):
+        write_variants(report.lesions, folder / VARIANTS_NAME)
+        paths.append(folder / VARIANTS_NAME)
     drawn = _draw_rois(report, volume, settings)
     if volume is not None and settings.pictures:
         written.pictures = _write_pictures(report, drawn, volume, folder)

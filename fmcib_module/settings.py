@@ -17,6 +17,7 @@ import yaml
 
 from fmcib_module.core.conventions import Irregular, Mode, SeedKind
 from fmcib_module.core.errors import ConfigError
+from fmcib_module.core.variants import MOST_JITTERS
 
 T = TypeVar("T")
 
@@ -60,6 +61,8 @@ class Settings:
             is listed; empty takes all. Points without a name are never filtered.
         seed_sources: Kinds of seed sources that are used.
         irregular: refuse, or resample and flag, slices that are not one uniform grid.
+        stability: Jittered seeds per lesion, whose features are compared with its own; 0 for none.
+        compare_modes: Compute each lesion in all preprocessing modes and compare.
         sr: Write DICOM SR.
         seg: Write a derived DICOM SEG for seeds that did not come from a SEG.
         pictures: Write a picture of each lesion.
@@ -77,6 +80,8 @@ class Settings:
     rois: tuple[str, ...] = ()
     seed_sources: tuple[SeedKind, ...] = tuple(SeedKind)
     irregular: Irregular = Irregular.REFUSE
+    stability: int = 0
+    compare_modes: bool = False
     sr: bool = True
     seg: bool = True
     pictures: bool = True
@@ -87,6 +92,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.batch_size < 0:
             raise ConfigError(f"batch_size is {self.batch_size}", "settings", "use 0 (automatic) or a positive number")
+        if not 0 <= self.stability <= MOST_JITTERS:
+            what = f"stability is {self.stability}"
+            raise ConfigError(what, "settings", f"use 0 (none) to {MOST_JITTERS} jittered seeds")
         for roi in self.rois:
             if roi.startswith("re:"):
                 try:

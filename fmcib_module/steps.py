@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from fmcib_module.adapters import seed_finder, volume_reader
 from fmcib_module.adapters.gather import gather_compiled
 from fmcib_module.core.checks import flag_patch, flag_spacing, measure_patch
-from fmcib_module.core.domain import Lesion, Patch, Provenance, Series, SeriesReport
+from fmcib_module.core.comparison import ModeDrift, Stability, measure_drift, measure_stability
+from fmcib_module.core.conventions import Mode
+from fmcib_module.core.domain import Lesion, Patch, Provenance, Seed, Series, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
 from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage, Status, finish_entry
 from fmcib_module.core.patch import extract_patch
+from fmcib_module.core.variants import jitter_name, jittered_seeds, mode_name
+from fmcib_module.core.volume import Volume
 from fmcib_module.settings import Settings
 from fmcib_module.work import SeriesWork, digest_input
 
@@ -47,7 +51,10 @@ def find(series: Series, settings: Settings) -> SeriesWork:
 
 
 def cut(work: SeriesWork, settings: Settings) -> Iterator[tuple[int, Patch]]:
-    """Seeds -> patches, one at a time, each with its place in `work.seeds`; failures go to the work."""
+    """Seeds -> patches, one at a time, each with its place in `work.seeds`; failures go to the work.
+
+    A lesion's own patch comes first, then its variants if the settings ask for any.
+    """
     started = time.perf_counter()
     try:
         volume = work.volume = volume_reader.read_volume(work.series, irregular=settings.irregular)
@@ -69,12 +76,37 @@ def cut(work: SeriesWork, settings: Settings) -> Iterator[tuple[int, Patch]]:
         work.seeds[place] = replace(seed, flags=tuple(dict.fromkeys(flags)))
         work.spend("extract", time.perf_counter() - started)
         yield place, patch
+        for variant in _cut_variants(work, volume, seed, settings):
+            yield place, variant
         started = time.perf_counter()
 
 
-def keep(work: SeriesWork, place: int, values: NDArray[np.float32]) -> None:
-    """Features -> work; values that are not finite are a failure, not a result."""
-    if np.isfinite(values).all():
+def _cut_variants(work: SeriesWork, volume: Volume, seed: Seed, settings: Settings) -> Iterator[Patch]:
+    """The lesion from jittered seeds and in the other modes; one without a patch is left out, and so counts as lost."""
+    wanted = [
+        (jitter_name(number), jittered, settings.mode)
+        for number, jittered in enumerate(jittered_seeds(seed, work.series.uid, settings.stability), start=1)
+    ]
+    if settings.compare_modes:
+        wanted += [(mode_name(mode), seed, mode) for mode in Mode if mode is not settings.mode]
+    for name, moved, mode in wanted:
+        started = time.perf_counter()
+        try:
+            patch = extract_patch(volume, moved, mode, gather=gather_compiled)
+        except InputError:
+            continue
+        work.spend("variants", time.perf_counter() - started)
+        yield replace(patch, variant=name)
+
+
+def keep(work: SeriesWork, place: int, values: NDArray[np.float32], variant: str = "") -> None:
+    """Features -> work; values that are not finite are a failure, not a result, and of a variant they are left out."""
+    finite = np.isfinite(values).all()
+    if variant:
+        if finite:
+            work.variants.setdefault(place, {})[variant] = values
+        return
+    if finite:
         work.values[place] = values
         return
     error = InputError(
@@ -95,7 +127,7 @@ def write(
     from fmcib_module import series_writer  # highdicom is only needed where something is written
 
     started = time.perf_counter()
-    report = make_report(work, provenance)
+    report = make_report(work, provenance, settings)
     written = series_writer.write_series(report, work.volume, output, settings)
     work.spend("write", time.perf_counter() - started)
     entry = SeriesEntry(
@@ -116,16 +148,36 @@ def write(
     return finish_entry(entry), report
 
 
-def make_report(work: SeriesWork, provenance: Provenance) -> SeriesReport:
+def make_report(work: SeriesWork, provenance: Provenance, settings: Settings) -> SeriesReport:
     """The lesions that have features, in the order of their seeds."""
-    lesions = tuple(Lesion(work.seeds[place], values) for place, values in sorted(work.values.items()))
+    lesions = tuple(_lesion(work, place, settings) for place in sorted(work.values))
     return SeriesReport(work.series, lesions, provenance)
+
+
+def _lesion(work: SeriesWork, place: int, settings: Settings) -> Lesion:
+    """A lesion's features, and how they compare to those of its variants."""
+    own, variants = work.values[place], work.variants.get(place, {})
+    stability: Stability | None = None
+    drift: tuple[ModeDrift, ...] = ()
+    if settings.stability:
+        names = [jitter_name(number) for number in range(1, settings.stability + 1)]
+        stability = measure_stability(own, [variants[name] for name in names if name in variants], len(names))
+    if settings.compare_modes:
+        others = {mode: variants[mode_name(mode)] for mode in Mode if mode_name(mode) in variants}
+        drift = measure_drift({settings.mode: own, **others})
+    return Lesion(work.seeds[place], own, variants, stability, drift)
 
 
 def _done(work: SeriesWork, report: SeriesReport, pictures: Mapping[int, str]) -> Iterator[RoiEntry]:
     """Entries of the lesions that have features, with their pictures' names."""
     for number, (place, lesion) in enumerate(zip(sorted(work.values), report.lesions, strict=True)):
-        yield RoiEntry.done(lesion.seed, pictures.get(number, ""), work.measures.get(place))
+        yield RoiEntry.done(
+            lesion.seed,
+            pictures.get(number, ""),
+            work.measures.get(place),
+            stability=lesion.stability,
+            drift=lesion.drift,
+        )
 
 
 def _nothing_left(work: SeriesWork) -> FmcibError:

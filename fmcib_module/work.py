@@ -29,6 +29,7 @@ class SeriesWork:
         measures: Seed's place in `seeds` -> what its patch holds, from the patch extractor.
         failed: ROIs that dropped out, with the step where they did.
         values: Seed's place in `seeds` -> (n_features,) float32, from the encoder.
+        variants: Seed's place -> name of a variant of its patch -> features, where the settings asked for any.
         flags: What concerns the whole series (resampled, split).
         timings_s: Step -> seconds.
         volume: The opened scan; not handed over by file.
@@ -41,6 +42,7 @@ class SeriesWork:
     measures: dict[int, PatchMeasures] = field(default_factory=dict)
     failed: list[RoiEntry] = field(default_factory=list)
     values: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    variants: dict[int, dict[str, NDArray[np.float32]]] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     volume: Volume | None = None

@@ -7,6 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from fmcib_module.adapters.derived import PRODUCT, read_roi_source
+from fmcib_module.core.comparison import Stability
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Lesion, Provenance, Seed, SeriesReport
 from fmcib_module.core.report import (
@@ -14,11 +15,15 @@ from fmcib_module.core.report import (
     FLAG,
     LESION,
     MORPHOLOGIC_ABNORMALITY,
+    NO_UNITS,
     ROI_NAME,
     ROI_NUMBER,
     SOURCE_FILE,
     SOURCE_OBJECT,
     SOURCE_UID,
+    STABILITY_MEAN,
+    STABILITY_MIN,
+    STABILITY_SEEDS,
     Concept,
     flag_concept,
     tracking_identifier,
@@ -107,7 +112,25 @@ def measurement_group(report: SeriesReport, lesion: Lesion, sources: LesionSourc
             **arguments,
         )
     group[0].ContentSequence.extend(_seed_items(report, seed, sources))
+    if lesion.stability is not None:
+        group[0].ContentSequence.extend(_stability_items(lesion.stability))
     return group
+
+
+def _stability_items(stability: Stability) -> list["hd.sr.ContentItem"]:
+    """How many jittered seeds gave features, and how near those are to the lesion's own."""
+    import highdicom as hd
+
+    numbers: dict[Concept, float | None] = {
+        STABILITY_SEEDS: stability.n_seeds - stability.n_lost,
+        STABILITY_MEAN: stability.cosine_mean,
+        STABILITY_MIN: stability.cosine_min,
+    }
+    return [
+        hd.sr.NumContentItem(_code(concept), round(value, 6), unit=_code(NO_UNITS), relationship_type="CONTAINS")
+        for concept, value in numbers.items()
+        if value is not None
+    ]
 
 
 def _seed_items(report: SeriesReport, seed: Seed, sources: LesionSources) -> list["hd.sr.ContentItem"]:

@@ -1,11 +1,13 @@
 """The values that flow down the chain: Study -> Series -> Seed -> Patch -> Features."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcib_module.core.comparison import ModeDrift, Stability
 from fmcib_module.core.conventions import PATCH_SIZE, Flag, Mode, SeedKind
 from fmcib_module.core.errors import FmcibError
 
@@ -149,6 +151,7 @@ class Patch:
         mode: How it was cut.
         outside_share: Share of the patch's voxels outside the scan, 0..1.
         seed_index_kji: Voxel of the patch that holds the seed; (25, 25, 25) unless a border moved it.
+        variant: What was changed on purpose (`core/variants.py`); empty for the lesion's own patch.
     """
 
     voxels: NDArray[np.float32]
@@ -157,6 +160,7 @@ class Patch:
     mode: Mode = Mode.PUBLISHED
     outside_share: float = 0.0
     seed_index_kji: tuple[int, int, int] = (25, 25, 25)
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if self.voxels.shape != (PATCH_SIZE,) * 3 or self.voxels.dtype != np.float32:
@@ -172,10 +176,16 @@ class Lesion:
     Attributes:
         seed: The lesion's centre, with all flags gathered on the way.
         values: (n_features,) float32; read-only.
+        variants: Name of a variant of its patch -> its features, where the settings asked for any.
+        stability: How far the features move with the seed.
+        drift: How far they move from mode to mode.
     """
 
     seed: Seed
     values: NDArray[np.float32] = field(repr=False)
+    variants: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    stability: Stability | None = None
+    drift: tuple[ModeDrift, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 1 or self.values.dtype != np.float32:

@@ -6,6 +6,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from fmcib_module.core.checks import PatchMeasures
+from fmcib_module.core.comparison import ModeDrift, Stability
 from fmcib_module.core.conventions import Flag
 from fmcib_module.core.domain import FileProblem, Point, RoiFailure, Seed, Series
 from fmcib_module.core.errors import FmcibError
@@ -80,6 +81,8 @@ class RoiEntry:
         picture: The picture to check it by, relative to the series' folder; empty where there is none.
         outside_share: Share of the patch's voxels outside the scan, 0..1; None where no patch was cut.
         tissue_share: Share of the others above -300 HU, 0..1.
+        stability: How far its features move with the seed; None where the settings did not ask.
+        drift: How far they move from mode to mode; empty where the settings did not ask.
     """
 
     label: str
@@ -96,9 +99,19 @@ class RoiEntry:
     picture: str = ""
     outside_share: float | None = None
     tissue_share: float | None = None
+    stability: Stability | None = None
+    drift: tuple[ModeDrift, ...] = ()
 
     @classmethod
-    def done(cls, seed: Seed, picture: str = "", measures: PatchMeasures | None = None) -> "RoiEntry":
+    def done(
+        cls,
+        seed: Seed,
+        picture: str = "",
+        measures: PatchMeasures | None = None,
+        *,
+        stability: Stability | None = None,
+        drift: tuple[ModeDrift, ...] = (),
+    ) -> "RoiEntry":
         """A lesion that has features."""
         status = Status.FLAGGED if seed.flags else Status.OK
         return cls(
@@ -115,6 +128,8 @@ class RoiEntry:
             picture=picture,
             outside_share=None if measures is None else measures.outside_share,
             tissue_share=None if measures is None else measures.tissue_share,
+            stability=stability,
+            drift=drift,
         )
 
     @classmethod

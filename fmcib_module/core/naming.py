@@ -7,6 +7,12 @@ from typing import Final
 PICTURE_FOLDER: Final = "qc"
 """The one folder inside a series' folder: pictures, and patches that are kept."""
 
+STABILITY_NAME: Final = "stability.csv"
+ICC_NAME: Final = "stability_icc.csv"
+MODES_NAME: Final = "modes.csv"
+COMPARISON_NAMES: Final = (STABILITY_NAME, ICC_NAME, MODES_NAME)
+"""Tables over the whole run that only some settings ask for."""
+
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

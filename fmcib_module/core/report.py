@@ -50,6 +50,9 @@ SOURCE_UID: Final = Concept("SOURCE_UID", PRIVATE_SCHEME, "SOP Instance UID of t
 SOURCE_FILE: Final = Concept("SOURCE_FILE", PRIVATE_SCHEME, "File that the seed was made from")
 ROI_NUMBER: Final = Concept("ROI_NUMBER", PRIVATE_SCHEME, "ROI number or segment number in the source")
 ROI_NAME: Final = Concept("ROI_NAME", PRIVATE_SCHEME, "ROI name or segment label in the source")
+STABILITY_SEEDS: Final = Concept("STABILITY_SEEDS", PRIVATE_SCHEME, "Jittered seeds with features")
+STABILITY_MEAN: Final = Concept("STABILITY_MEAN", PRIVATE_SCHEME, "Mean cosine to features of jittered seeds")
+STABILITY_MIN: Final = Concept("STABILITY_MIN", PRIVATE_SCHEME, "Lowest cosine to features of jittered seeds")
 WEIGHTS_NOTE: Final = Concept("WEIGHTS_NOTE", PRIVATE_SCHEME, "Note on the weights")
 
 

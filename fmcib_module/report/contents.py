@@ -12,6 +12,7 @@ from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import LEDGER_NAME, Ledger, Reason, RoiEntry, SeriesEntry, Stage, Status
 from fmcib_module.core.similarity import nearest_by_cosine, principal_components
 from fmcib_module.output import read_ledger
+from fmcib_module.report.comparison import StabilitySummary, read_stability
 
 COHORT_NAME: Final = "features.parquet"
 
@@ -63,12 +64,14 @@ class Contents:
         lesions: ROIs that have features, each with its series, in the order of the tables.
         features: None where there are no tables, or not those of this ledger.
         attention: What failed.
+        stability: None where the run did not ask for it, or nothing came of it.
     """
 
     ledger: Ledger
     lesions: tuple[tuple[SeriesEntry, RoiEntry], ...]
     features: FeatureMap | None
     attention: tuple[Attention, ...]
+    stability: StabilitySummary | None = None
 
 
 def read_contents(output: Path) -> Contents:
@@ -83,7 +86,8 @@ def read_contents(output: Path) -> Contents:
     lesions = tuple(
         (entry, roi) for entry in ledger.series for roi in entry.rois if roi.status in (Status.OK, Status.FLAGGED)
     )
-    return Contents(ledger, lesions, _read_features(output, lesions), gather_attention(ledger))
+    features, stability = _read_features(output, lesions), read_stability(output, lesions)
+    return Contents(ledger, lesions, features, gather_attention(ledger), stability)
 
 
 def picture_path(entry: SeriesEntry, roi: RoiEntry) -> str:

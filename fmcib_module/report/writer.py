@@ -11,6 +11,7 @@ from fmcib_module.adapters.atomic import replacing
 from fmcib_module.adapters.weights_registry import REGISTRY
 from fmcib_module.core.ledger import RoiEntry, SeriesEntry, Status
 from fmcib_module.output import REPORT_NAME
+from fmcib_module.report.comparison import summarise_drift
 from fmcib_module.report.contents import MAP_FROM, Contents, FeatureMap, picture_path, read_contents
 from fmcib_module.report.texts import RESEARCH_ONLY, flag_meaning, flag_title
 from fmcib_module.report.thumbnails import embed_pictures
@@ -83,6 +84,8 @@ def _variables(contents: Contents, output: Path) -> dict[str, Any]:
         "attention": contents.attention,
         "lesions": contents.lesions,
         "features": contents.features,
+        "stability": contents.stability,
+        "drift": summarise_drift(contents.lesions),
         "has_map": contents.features is not None and len(contents.lesions) >= MAP_FROM,
         "flags": {flag: sum(flag in roi.flags for _, roi in contents.lesions) for flag in flags},
         "weights": next((entry for entry in REGISTRY if entry.name == ledger.run.get("weights")), None),
@@ -132,6 +135,11 @@ def _lesion(n: int, entry: SeriesEntry, roi: RoiEntry, series: int, features: Fe
         "source": roi.source_uid,
         "picture": picture_path(entry, roi),
     }
+    if roi.stability is not None and roi.stability.cosine_mean is not None:
+        found = roi.stability
+        lesion["stable"] = [found.cosine_mean, found.cosine_min, found.n_seeds - found.n_lost, found.n_seeds]
+    if roi.drift:
+        lesion["drift"] = [[d.mode.value, d.other.value, d.cosine, d.relative_l2] for d in roi.drift]
     if features is not None:
         lesion["xy"] = [float(f"{v:.5g}") for v in features.scores[n]]
         near = zip(features.neighbours[n], features.cosines[n], strict=True)

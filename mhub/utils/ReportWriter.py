@@ -6,9 +6,10 @@ from mhubio.core import Instance, Module
 
 from fmcib_module import steps
 from fmcib_module.adapters.volume_reader import read_volume
+from fmcib_module.comparison_tables import write_comparisons
 from fmcib_module.core.domain import RoiFailure
 from fmcib_module.core.errors import FmcibError
-from fmcib_module.core.ledger import LEDGER_NAME, Reason, SeriesEntry, Stage
+from fmcib_module.core.ledger import LEDGER_NAME, Ledger, Reason, SeriesEntry, Stage
 from fmcib_module.output import RunOutput
 from fmcib_module.report import write_report
 from fmcib_module.settings import Settings
@@ -42,12 +43,13 @@ class ReportWriter(Module):
             output = target_dir(config_of(self.config))
             facts = self._scan_facts()
             settings = settings_of(config_of(self.config))
-            self._write(facts, output, settings)
+            ledger = self._write(facts, output, settings)
+            write_comparisons(output, ledger, settings)
             if settings.report:
                 write_report(output)
         add_data(self.config.data.globalInstance, (output / LEDGER_NAME).resolve(), LEDGER)
 
-    def _write(self, facts: ScanFacts, output: Path, settings: Settings) -> None:
+    def _write(self, facts: ScanFacts, output: Path, settings: Settings) -> Ledger:
         instances = {instance.attr["output"]: instance for instance in self.config.data.instances}
         with RunOutput(output, facts.run) as out:
             out.add_problems(facts.problems, facts.ignored_files)
@@ -67,6 +69,7 @@ class ReportWriter(Module):
                 else:
                     work = _work_of(instances[name], settings)
                     out.add(*steps.write(work, output, settings=settings, provenance=facts.provenance))
+        return out.ledger
 
     def _left_out(self, name: str) -> SeriesEntry:
         """A series that a filter of mhubio took out of the workflow."""

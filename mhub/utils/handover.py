@@ -2,7 +2,7 @@
 
 fmcib_instances/<output name>/series.json     DicomImporter -> CentroidFinder
                               seeds.json      CentroidFinder -> PatchExtractor
-                              patches.json, patches/<place of the seed>.npy
+                              patches.json, patches/<place of the seed>.npy, <place>~<variant>.npy
                                               PatchExtractor -> EncoderRunner
                               features.json, features.npz
                                               EncoderRunner -> ReportWriter
@@ -27,6 +27,9 @@ INSTANCES: Final = "fmcib_instances"
 """Folder under general.data_base_dir; emptied by DicomImporter."""
 
 SERIES_NAME: Final = "series.json"
+
+VARIANT_MARK: Final = "~"
+"""Between a seed's place and the name of a variant; no name of ours holds it."""
 
 SCAN: Final = "json:content=fmcib_scan"
 ENCODER: Final = "json:content=fmcib_encoder"
@@ -106,25 +109,33 @@ def find_data(instance: Instance, data_type: str) -> Path | None:
 
 
 def save_patch(folder: Path, place: int, patch: Patch) -> None:
-    """Write one patch; its file is named by the seed's place in the work."""
-    np.save(folder / f"{place}.npy", patch.voxels)
+    """Write one patch; its file is named by the seed's place in the work, and by what was changed on purpose."""
+    np.save(folder / f"{place}{VARIANT_MARK if patch.variant else ''}{patch.variant}.npy", patch.voxels)
 
 
 def load_patches(folder: Path, work: SeriesWork, mode: Mode) -> Iterator[tuple[int, Patch]]:
-    """Read what `save_patch` wrote, one at a time, in the order of the seeds."""
-    for place in sorted(int(path.stem) for path in folder.glob("*.npy")):
-        yield place, Patch(np.load(folder / f"{place}.npy"), work.seeds[place], work.series.uid, mode)
+    """Read what `save_patch` wrote, one at a time, in the order of the seeds; a variant has its name only."""
+    parts = {path: path.stem.partition(VARIANT_MARK) for path in folder.glob("*.npy")}
+    names = {path: (int(place), variant) for path, (place, _, variant) in parts.items()}
+    for path, (place, variant) in sorted(names.items(), key=lambda item: item[1]):
+        yield place, Patch(np.load(path), work.seeds[place], work.series.uid, mode, variant=variant)
 
 
 def save_values(work: SeriesWork, path: Path) -> None:
-    """Write the features of a series."""
-    places = sorted(work.values)
-    values = np.stack([work.values[place] for place in places]) if places else np.empty((0, 0), np.float32)
-    np.savez(path, places=np.array(places, np.int64), values=values)
+    """Write the features of a series, and of its variants."""
+    rows = [(place, "", values) for place, values in sorted(work.values.items())]
+    rows += [(place, name, values) for place in sorted(work.variants) for name, values in work.variants[place].items()]
+    values = np.stack([row[2] for row in rows]) if rows else np.empty((0, 0), np.float32)
+    places, variants = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.str_)
+    np.savez(path, places=places, variants=variants, values=values)
 
 
 def load_values(work: SeriesWork, path: Path) -> None:
     """Read what `save_values` wrote."""
     with np.load(path, allow_pickle=False) as stored:
-        places, values = stored["places"], stored["values"]
-    work.values = {int(place): row for place, row in zip(places, values, strict=True)}
+        rows = zip(stored["places"], stored["variants"], stored["values"], strict=True)
+    for place, variant, values in rows:
+        if variant:
+            work.variants.setdefault(int(place), {})[str(variant)] = values
+        else:
+            work.values[int(place)] = values

@@ -15,7 +15,7 @@ from fmcib_module.settings import Settings, settings_from_dict
 SETTINGS_OF: Final[dict[str, tuple[str, ...]]] = {
     "DicomImporter": (),
     "CentroidFinder": ("rois", "seed_sources"),
-    "PatchExtractor": ("mode", "irregular"),
+    "PatchExtractor": ("mode", "irregular", "stability", "compare_modes"),
     "EncoderRunner": ("weights", "device", "engine", "precision", "batch_size"),
     "ReportWriter": ("sr", "seg", "pictures", "save_patches", "report", "identifiers"),
     "StatusGate": (),

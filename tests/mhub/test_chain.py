@@ -232,3 +232,22 @@ def _untimed(dataset: pydicom.Dataset) -> pydicom.Dataset:
         if element.VR in TIME_TAGS:
             element.value = None
     return dataset
+
+
+def test_variants_pass_from_module_to_module(tmp_path: Path) -> None:
+    phantoms.write_study(tmp_path / "input_data")
+    fmcib_module.pipeline.run(
+        tmp_path / "input_data", tmp_path / "by_pipeline", weights="untrained", stability=2, compare_modes=True
+    )
+    config = make_config(tmp_path, PatchExtractor__stability=2, PatchExtractor__compare_modes=True)
+    assert run_chain(config) == 0
+    names = sorted(p.relative_to(tmp_path / "by_pipeline") for p in (tmp_path / "by_pipeline").rglob("*.[cn][sp][vz]"))
+    assert {path.name for path in names} == {
+        "features.csv",
+        "stability.csv",
+        "stability_icc.csv",
+        "modes.csv",
+        "variants.npz",
+    }
+    for name in names:
+        assert (tmp_path / "output_data" / name).read_bytes() == (tmp_path / "by_pipeline" / name).read_bytes()

@@ -25,6 +25,11 @@ function detail(lesion) {
     "Source": lesion.source || "–",
     "Series": seriesOf(lesion),
   };
+  if (lesion.stable) {
+    const [mean, lowest, done, asked] = lesion.stable;
+    facts["Cosine to jittered seeds"] = `mean ${mean.toFixed(4)}, lowest ${lowest.toFixed(4)} (${done} of ${asked})`;
+  }
+  for (const [mode, other, cosine, l2] of lesion.drift ?? []) facts[`${mode} and ${other}`] = `cosine ${cosine.toFixed(4)}, relative L2 ${l2.toFixed(4)}`;
   const list = element("dl", { class: "facts" }, ...Object.entries(facts).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const flags = lesion.flags.map((flag) => element("p", {}, badge("flagged", flagTitle(flag)), ` ${DATA.flags[flag]?.[1] ?? ""}`));
   return element("div", { class: "detail" }, element("div", {}, list), element("div", {}, ...(flags.length ? flags : [element("p", {}, badge("ok", "ok"), " No flags.")])));

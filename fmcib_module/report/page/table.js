@@ -22,6 +22,10 @@ const COLUMNS = [
   { title: "Nearest", key: (x) => x.near?.[0]?.[1] ?? null, class: "nearest", cell: nearCell },
   { title: "Series", key: seriesOf, cell: (x) => element("span", { class: "uid short", title: seriesOf(x) }, shortUid(seriesOf(x))) },
 ];
+const nearestAt = COLUMNS.findIndex((column) => column.title === "Nearest");
+if (LESIONS.some((x) => x.stable)) {
+  COLUMNS.splice(nearestAt, 0, { title: "Stability", key: (x) => x.stable?.[0] ?? null, cell: (x) => x.stable?.[0].toFixed(4) ?? "–", number: true });
+}
 
 function openLink(lesion) {
   return element("button", { class: "link", type: "button", onclick: () => openViewer(lesion) }, nameOf(lesion));
