@@ -42,12 +42,13 @@ def read_transfer_syntax(block: bytes) -> str:
     return meta.get(_TRANSFER_SYNTAX, b"").decode("latin-1").rstrip("\0 ")
 
 
-def read_block(block: bytes, wanted: Collection[int]) -> dict[int, bytes] | None:
+def read_block(block: bytes, wanted: Collection[int], *, whole: bool = False) -> dict[int, bytes] | None:
     """Find elements of the file meta information and of the data set's top level.
 
     Args:
         block: The file's first `BLOCK_BYTES` bytes.
         wanted: Tags, for example 0x00200032.
+        whole: The block is the whole file, so its end is the data set's end.
 
     Returns:
         Tag -> value as it is in the file; absent elements are left out. None where the file is not little endian with
@@ -60,19 +61,21 @@ def read_block(block: bytes, wanted: Collection[int]) -> dict[int, bytes] | None
         syntax = meta.get(_TRANSFER_SYNTAX, b"").rstrip(b"\0 ")
         if syntax != _IMPLICIT and (not syntax.startswith(_EXPLICIT) or syntax in _DEFLATED):
             return None
-        values, _ = _walk(block, start, wanted, last=max(wanted), implicit=syntax == _IMPLICIT)
+        values, _ = _walk(block, start, wanted, last=max(wanted), implicit=syntax == _IMPLICIT, whole=whole)
     except (_Unusual, struct.error, RecursionError):
         return None
     return {**values, **meta}
 
 
 def _walk(
-    block: bytes, position: int, wanted: Collection[int], *, last: int, implicit: bool
+    block: bytes, position: int, wanted: Collection[int], *, last: int, implicit: bool, whole: bool = False
 ) -> tuple[dict[int, bytes], int]:
     """Values of the wanted elements, and where the first element after `last` begins."""
     found: dict[int, bytes] = {}
     previous = 0
     while True:
+        if whole and position == len(block):
+            return found, position
         group, number = _TAG.unpack_from(block, position)
         if group << 16 | number > last:  # before the element is parsed: after the meta group the VRs may be implicit
             return found, position

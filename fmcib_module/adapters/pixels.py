@@ -15,11 +15,16 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEnd
 from fmcib_module.adapters.dicom_header import READ_ERRORS
 from fmcib_module.adapters.functional_groups import functional_group
 from fmcib_module.adapters.header_block import BLOCK_BYTES, read_transfer_syntax
+from fmcib_module.adapters.native_pixels import NativeHeader, read_native
 from fmcib_module.core.conventions import AIR_HU
 from fmcib_module.core.domain import Instance
 from fmcib_module.core.errors import PixelDataError
 
 _TAGS: Final[list[Any]] = [Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence")]
+
+
+Elements = Dataset | NativeHeader
+"""What describes stored pixels: pydicom's elements, or those of a plain file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,13 @@ def decode_slice(instance: Instance) -> NDArray[np.float32]:
 def decode_slices(instances: Sequence[Instance]) -> Iterator[NDArray[np.float32]]:
     """As `decode_slice` for slices of one file, which is opened once; only the frames asked for are decoded."""
     path = instances[0].path
+    if len(instances) == 1 and (native := read_native(path)) is not None:
+        try:
+            yield _to_hu(*native, instances[0])
+        except (ValueError, TypeError):  # not as plain as it looked: pydicom says what is wrong, or reads it
+            pass
+        else:
+            return
     indices = [instance.frame or 0 for instance in instances]
     header = Dataset()
     header.file_meta = pydicom.dataset.FileMetaDataset()
@@ -86,7 +98,7 @@ def _guessed_syntax(dataset: Dataset) -> UID:
     return pydicom.uid.ExplicitVRLittleEndian if is_little_endian else pydicom.uid.ExplicitVRBigEndian
 
 
-def _to_hu(stored: NDArray[Any], header: Dataset, instance: Instance) -> NDArray[np.float32]:
+def _to_hu(stored: NDArray[Any], header: Elements, instance: Instance) -> NDArray[np.float32]:
     if stored.shape != instance.shape:
         msg = f"expected {instance.shape} pixels, found {stored.shape}"
         raise ValueError(msg)
@@ -107,9 +119,9 @@ def _hounsfield(values: NDArray[Any], rescale: Rescale) -> NDArray[np.float32]:
     return (values.astype(np.float64) * rescale.slope + rescale.intercept).astype(np.float32)
 
 
-def _rescale(header: Dataset, instance: Instance) -> Rescale:
-    group: Dataset | None = header
-    if instance.frame is not None:
+def _rescale(header: Elements, instance: Instance) -> Rescale:
+    group: Elements | None = header
+    if instance.frame is not None and isinstance(header, Dataset):
         group = functional_group(header, instance.frame, "PixelValueTransformationSequence")
     slope = None if group is None else group.get("RescaleSlope")
     intercept = None if group is None else group.get("RescaleIntercept")
@@ -119,7 +131,7 @@ def _rescale(header: Dataset, instance: Instance) -> Rescale:
     return Rescale(float(slope), float(intercept))
 
 
-def _significant_bits(stored: NDArray[Any], header: Dataset) -> NDArray[Any]:
+def _significant_bits(stored: NDArray[Any], header: Elements) -> NDArray[Any]:
     """Stored values without what lies above BitsStored, sign-extended where PixelRepresentation is 1."""
     bits = int(header.BitsStored)
     allocated = stored.dtype.itemsize * 8
@@ -132,7 +144,7 @@ def _significant_bits(stored: NDArray[Any], header: Dataset) -> NDArray[Any]:
     return (values << above) >> (allocated - bits)  # an arithmetic shift, so it extends the sign
 
 
-def _padding_range(header: Dataset) -> tuple[int, int] | None:
+def _padding_range(header: Elements) -> tuple[int, int] | None:
     """Stored values that mean "not measured" (PS3.3 C.7.5.1.1.2)."""
     value = header.get("PixelPaddingValue")
     if value is None:
@@ -142,7 +154,7 @@ def _padding_range(header: Dataset) -> tuple[int, int] | None:
     return min(first, last), max(first, last)
 
 
-def _as_stored(value: Any, header: Dataset) -> int:
+def _as_stored(value: Any, header: Elements) -> int:
     """The padding value with the pixels' sign: writers mix up US and SS here."""
     number = int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
     signed = int(header.PixelRepresentation) == 1
