@@ -49,7 +49,7 @@ class PatchMeasures:
 def measure_patch(patch: Patch) -> PatchMeasures:
     """Shares of a patch; they go to the ledger for every lesion."""
     inside = patch.voxels.size * (1 - patch.outside_share)
-    tissue = np.count_nonzero(patch.voxels > (TISSUE_HU - AIR_HU) / HU_RANGE)  # outside the scan is air
+    tissue = int(np.count_nonzero(patch.voxels > (TISSUE_HU - AIR_HU) / HU_RANGE))  # outside the scan is air
     return PatchMeasures(round(patch.outside_share, 6), round(min(tissue / inside, 1.0), 6) if inside else 0.0)
 
 
