@@ -4,10 +4,10 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-all golden bench lock
+.PHONY: help setup runtime demo fmt check test test-all golden bench image-test mhub-submission mhub-test-data lock
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 setup: ## private environment with the development tools
 	@requirements/setup.sh dev
@@ -38,6 +38,15 @@ golden: setup ## compare with the published implementation
 
 bench: setup ## time ours against the published package, about 15 minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.all
+
+image-test: setup ## as root: build the container image and run it for real; DEVICE=gpu with torch in it
+	tests/image/run.sh $(or $(DEVICE),cpu)
+
+mhub-submission: ## the folder for MHub's models repository, in build/mhub
+	mhub/submission.sh build/mhub
+
+mhub-test-data: setup ## a sample and a reference per workflow, in build/mhub_test_data; WEIGHTS=fmcib for a submission
+	$(BIN)/python -m tests.mhub.samples build/mhub_test_data --weights $(or $(WEIGHTS),untrained)
 
 lock: setup ## write both lock files again, keeping pins that still fit
 	$(LOCK) --group dev -o requirements/dev.lock

@@ -206,6 +206,8 @@ def choose_engine(engine: str, device: str) -> tuple[str, str]:
     _check_choice("engine", engine, ENGINES)
     if engine == "openvino" and device == "cuda":
         raise ConfigError("the engine openvino does not run on CUDA", "engine", "use auto, torch or compile")
+    if engine in ("torch", "compile") and find_spec("torch") is None:
+        raise ConfigError("torch is not installed", "engine", "use auto or openvino")
     if engine != "auto":
         return engine, "as asked for"
     if device == "cuda":
@@ -232,6 +234,8 @@ def choose_device(device: str) -> str:
 
 def has_cuda_device() -> bool:
     """Whether torch can use a CUDA device; torch, which takes seconds to import, is only asked if a driver is there."""
+    if find_spec("torch") is None:
+        return False
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -136,7 +137,8 @@ def fetch(
         progress: Called with (bytes so far, total bytes or 0 where unknown).
 
     Raises:
-        ConfigError: The name is not in the registry, or `sha256` is not 64 hexadecimal digits.
+        ConfigError: The name is not in the registry, `sha256` is not 64 hexadecimal digits, or torch, which reads what
+            is fetched, is not installed.
         WeightsError: The download failed, or is not the expected file.
     """
     entry = _entry(name)
@@ -146,6 +148,9 @@ def fetch(
         raise ConfigError("sha256 is not 64 hexadecimal digits", entry.name, "give the file's SHA-256")
     if not entry.url:
         return verify(entry.name)
+    if find_spec("torch") is None:
+        fix = "fetch where torch is, and bring the cache folder here"
+        raise ConfigError("torch is not installed, and only it reads the published file", "weights fetch", fix)
     path = entry_path(entry)
     expected = sha256.lower() if sha256 else entry.sha256
     if not path.is_file() or file_sha256(path) != expected:

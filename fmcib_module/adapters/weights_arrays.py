@@ -1,6 +1,7 @@
 """Weights -> numpy arrays, without torch where the file allows it: importing torch takes seconds."""
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,13 +62,16 @@ def load_arrays(weights: str | Path) -> tuple[WeightsInfo, Mapping[str, NDArray[
         What they are, the encoder's tensors by name (read when asked for), and their shapes.
 
     Raises:
-        WeightsError: They are unknown, absent, damaged, or hold no state dict.
+        WeightsError: They are unknown, absent, damaged, hold no state dict, or need torch where it is not installed.
     """
     info = verify(weights)
     path = info.path if info.path.suffix == ".safetensors" else converted_path(info)
     if (path == info.path or is_conversion(path, info.sha256)) and _is_plain(path):
         tensors = TensorFile(path)
         return with_n_features(info, tensors.shapes[STEM][0]), tensors, tensors.shapes
+    if find_spec("torch") is None:
+        fix = "convert it where torch is (`fmcib weights fetch` does), or give a safetensors file of float32"
+        raise WeightsError("torch is not installed, and only it reads this file", info.path.name, fix)
     from fmcib_module.adapters.checkpoint import load_weights  # torch
 
     info, loaded = load_weights(weights)

@@ -1,7 +1,5 @@
 """Every workflow in config/: complete as MHub's checks want it, and run on an input made for it."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from fmcib_module.core.domain import Point
 from fmcib_module.settings import Settings
 from mhub.utils.workflow import FOLDERS_OF, SETTINGS_OF, settings_of
-from tests import phantoms
-from tests.mhub.chain import MODULES, WORKFLOWS, make_config, read_ledger_json, run_chain, write_image, write_points
+from tests.mhub.chain import MODULES, WORKFLOWS, make_config, read_ledger_json, run_chain
+from tests.mhub.samples import SAMPLES
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
 SOURCES = {
@@ -58,64 +55,9 @@ def test_a_workflow_writes_out_every_setting(name: str) -> None:
     assert settings_of(workflow) == expected
 
 
-def _for_default(folder: Path) -> dict[str, Point]:
-    study = phantoms.write_study(folder / "CT")
-    write_points(folder / f"{study.series_uid}.json", Point=(10.0, -5.0, 28.0))
-    rois = {f"{name} {kind}": lps for name, lps in study.centroids.items() for kind in ("RTSTRUCT", "SEG")}
-    return {**rois, "Point POINT": (10.0, -5.0, 28.0)}
-
-
-def _for_from_rtstruct(folder: Path) -> dict[str, Point]:
-    study = phantoms.write_study(folder)  # its SEG is left aside
-    return {f"{name} RTSTRUCT": lps for name, lps in study.centroids.items()}
-
-
-def _for_from_json(folder: Path) -> dict[str, Point]:
-    study = phantoms.write_study(folder / "CT")
-    write_points(folder / f"{study.series_uid}.json", Nodule=(11.0, -6.0, 31.0))
-    return {"Nodule POINT": (11.0, -6.0, 31.0)}
-
-
-def _for_from_centroids(folder: Path) -> dict[str, Point]:
-    write_image(_study_apart(folder), folder / "LUNG1-001" / "CT.nrrd")
-    write_points(folder / "LUNG1-001" / "centroids.json", GTV=(12.0, -7.0, 30.0))
-    return {"GTV POINT": (12.0, -7.0, 30.0)}
-
-
-def _for_from_slicer(folder: Path) -> dict[str, Point]:
-    write_image(_study_apart(folder), folder / "patient_1" / "0 Unnamed Series.nrrd")
-    points = [{"id": "1", "label": "F-1", "position": [-12.0, 7.0, 30.0]}]
-    markups = {"markups": [{"type": "Fiducial", "coordinateSystem": "RAS", "controlPoints": points}]}
-    schema = "https://raw.githubusercontent.com/slicer/slicer/main/Modules/Loadable/Markups/Resources/Schema/"
-    markups = {"@schema": f"{schema}markups-schema-v1.0.3.json#", **markups}  # type: ignore[dict-item]
-    (folder / "patient_1" / "F.mrk.json").write_text(json.dumps(markups))
-    return {"F-1 POINT": (12.0, -7.0, 30.0)}
-
-
-def _for_from_nifti_mask(folder: Path) -> dict[str, Point]:
-    study = _study_apart(folder)
-    write_image(study, folder / "lung_001" / "CT.nii.gz")
-    write_image(study, folder / "lung_001" / "masks" / "GTV.nii.gz", lesion="GTV-1")
-    return {"GTV MASK": study.centroids["GTV-1"]}
-
-
-def _study_apart(folder: Path) -> phantoms.PhantomStudy:
-    return phantoms.write_study(folder.parent / "phantom", rtstruct=False, seg=False)
-
-
-INPUTS: dict[str, Callable[[Path], dict[str, Point]]] = {
-    "default": _for_default,
-    "from_centroids": _for_from_centroids,
-    "from_json": _for_from_json,
-    "from_nifti_mask": _for_from_nifti_mask,
-    "from_rtstruct": _for_from_rtstruct,
-    "from_slicer": _for_from_slicer,
-}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_workflow_finds_every_lesion_of_its_input(name: str, tmp_path: Path) -> None:
-    expected = INPUTS[name](tmp_path / "input_data")
+    expected = SAMPLES[name](tmp_path / "input_data")
     assert run_chain(make_config(tmp_path, name)) == 0
     (entry,) = (e for e in read_ledger_json(tmp_path / "output_data")["series"] if e["status"] != "skipped")
     assert {f"{roi['label']} {roi['kind']}" for roi in entry["rois"]} == set(expected)
