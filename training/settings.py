@@ -143,6 +143,7 @@ class MethodSettings:
         memory_bank: NNCLR: features in which the nearest neighbour is sought.
         descriptor_weight: Mixed: of guessing the hand-made features.
         spread_weight: Mixed: of variance and decorrelation.
+        agreement_weight: Mixed: of each feature's agreement between the two views, so that features are stable.
         channels: Auto-encoder: channels of the encoder's layers, each at half the resolution before; empty chooses
             about as many parameters as the ResNet50 of this width has.
     """
@@ -157,6 +158,7 @@ class MethodSettings:
     memory_bank: int = 4096
     descriptor_weight: float = 1.0
     spread_weight: float = 1.0
+    agreement_weight: float = 0.0
     channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

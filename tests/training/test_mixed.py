@@ -14,7 +14,7 @@ from training.cache import LesionCache
 from training.counter_random import derive_keys
 from training.data import open_cache
 from training.methods import make_method
-from training.methods.mixed import variance_and_covariance
+from training.methods.mixed import disagreement, variance_and_covariance
 from training.mixed_views import MixedViews, add_noise
 from training.pasted_lesions import KINDS_HU, TEXTURE_HU, paste_lesions, paste_pairs
 from training.pretrain import run, start_from
@@ -109,6 +109,13 @@ def test_spread_is_0_for_independent_features_of_deviation_1_and_high_for_copies
     assert variance_and_covariance(centred).item() == pytest.approx(0, abs=0.02)
     assert variance_and_covariance(centred[:, :1].repeat(1, 8)).item() == pytest.approx(56 / 64, rel=0.01)
     assert variance_and_covariance(torch.zeros(64, 8)).item() == pytest.approx(0.99, abs=0.01)
+
+
+def test_disagreement_is_0_for_equal_views_1_for_unrelated_and_2_for_opposite_ones() -> None:
+    first, other = torch.randn(2, 500, 6, generator=torch.Generator().manual_seed(0))
+    assert disagreement(first, 3 * first + 1).item() == pytest.approx(0, abs=1e-3)
+    assert disagreement(first, -first).item() == pytest.approx(2, abs=1e-3)
+    assert disagreement(first, other).item() == pytest.approx(1, abs=0.05)
 
 
 def _settings(folder: Path, cache: LesionCache, **network: object) -> TrainingSettings:

@@ -41,6 +41,7 @@ class MixedSimCLR(ResNetMethod):
         guesses = functional.smooth_l1_loss(self.guess(torch.cat([first, second])), described.repeat(2, 1))
         spread = (variance_and_covariance(gathered(first)) + variance_and_covariance(gathered(second))) / 2
         loss = loss + self._settings.descriptor_weight * guesses + self._settings.spread_weight * spread
+        loss = loss + self._settings.agreement_weight * disagreement(gathered(first), gathered(second))
         return StepOutput(loss, (first.detach(), second.detach()))
 
 
@@ -59,3 +60,20 @@ def variance_and_covariance(rows: Tensor) -> Tensor:
     correlations = unit.T @ unit / len(rows)
     off_diagonal = correlations.square().sum() - correlations.diagonal().square().sum()
     return functional.relu(1 - deviations).mean() + off_diagonal / rows.shape[1] ** 2
+
+
+def disagreement(first: Tensor, second: Tensor) -> Tensor:
+    """One minus the correlation of each feature between two views, mean over the features: 0 where all agree.
+
+    Args:
+        first: (n, d).
+        second: (n, d), row i of the same lesion.
+
+    References:
+        Zbontar et al. 2021, arXiv:2103.03230 (Barlow Twins), the diagonal.
+    """
+    units = []
+    for rows in (first, second):
+        centred = rows - rows.mean(dim=0)
+        units.append(centred / (centred.square().mean(dim=0) + 1e-4).sqrt())
+    return 1 - (units[0] * units[1]).mean()
