@@ -3,18 +3,16 @@
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from fmcib_module.core import errors
 from fmcib_module.core.checks import PatchMeasures
 from fmcib_module.core.conventions import Flag, SeedKind
 from fmcib_module.core.domain import RoiFailure, Seed, Series
 from fmcib_module.core.errors import FmcibError
-from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage
+from fmcib_module.core.ledger import RoiEntry, SeriesEntry, Stage
 from fmcib_module.core.volume import Volume
 
 
@@ -129,9 +127,3 @@ def load_work(path: Path) -> SeriesWork:
         flags=handoff.flags,
         timings_s=handoff.timings_s,
     )
-
-
-def error_from(reason: Reason) -> FmcibError:
-    """The error that a ledger's reason was made from."""
-    kind: Any = getattr(errors, reason.error, FmcibError)
-    return kind(reason.what, reason.where, reason.fix)  # type: ignore[no-any-return]

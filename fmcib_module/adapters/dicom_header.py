@@ -62,17 +62,17 @@ READ_ERRORS: Final = (
     AttributeError,
     BytesLengthException,
     EOFError,
-    IndexError,
     InvalidDicomError,
-    KeyError,
+    LookupError,
     NotImplementedError,
     OSError,
+    OverflowError,
     RuntimeError,
     TypeError,
     ValueError,
     struct.error,
 )
-"""What pydicom and its decoders raise on damaged files."""
+"""What pydicom and its decoders raise on damaged files; they have no narrower common base."""
 
 _DICOM_SUFFIXES: Final = frozenset({".dcm", ".dicom", ".ima"})
 

@@ -1,7 +1,6 @@
 """What every kind of ROI source offers: named candidates, each of which becomes seeds or an error when asked."""
 
 import re
-import struct
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,23 +8,10 @@ from typing import Any
 
 import pydicom
 
+from fmcib_module.adapters.dicom_header import READ_ERRORS
 from fmcib_module.core.conventions import PATCH_SIZE, PATCH_SPACING_MM, Flag
 from fmcib_module.core.domain import Point, RoiSource, Seed, Series
 from fmcib_module.core.errors import FrameOfReferenceError, InputError
-
-DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-    struct.error,
-)
-"""What pydicom and its decoders raise on damaged files; they have no narrower common base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +43,7 @@ def read_dataset(source: RoiSource) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's remarks quote values, which may name the patient
             return pydicom.dcmread(source.path, force=True)
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         what = f"the file cannot be read ({type(error).__name__})"
         raise InputError(what, f"{source.kind} {source.uid}", "export it again from its source") from error
 

@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
+from fmcib_module.adapters.dicom_header import READ_ERRORS
 from fmcib_module.adapters.roi_candidates import (
-    DAMAGED,
     RoiCandidate,
     frame_of_reference_flags,
     read_dataset,
@@ -58,7 +58,7 @@ def list_rtstruct_rois(source: RoiSource, series: Series) -> list[RoiCandidate]:
     try:
         listed = [(_number(roi, "ROINumber"), str(roi.get("ROIName", ""))) for roi in dataset.StructureSetROISequence]
         drawn = [_number(item, "ReferencedROINumber") for item in dataset.get("ROIContourSequence") or []]
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         raise InputError("the list of ROIs cannot be read", f"RTSTRUCT {source.uid}", "export it again") from error
     names = [(number, name) for number, name in listed if number is not None]
     unlisted = set(drawn) - {number for number, _ in names}
@@ -224,7 +224,7 @@ def _read_contours(dataset: Any, number: int, where: str) -> RoiContours:
                 images = contour.get("ContourImageSequence") or []
                 named = frozenset(str(image.get("ReferencedSOPInstanceUID") or "") for image in images) - {""}
                 image_uids += [named] if named else []
-    except DAMAGED as error:
+    except READ_ERRORS as error:
         raise InputError(f"a contour cannot be read: {error}", where, "export the RTSTRUCT again") from error
     return RoiContours(tuple(closed), tuple(other), is_xor, tuple(image_uids))
 

@@ -14,8 +14,8 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 
+from fmcib_module.adapters.dicom_header import READ_ERRORS
 from fmcib_module.adapters.roi_candidates import (
-    DAMAGED,
     RoiCandidate,
     frame_of_reference_flags,
     read_dataset,
@@ -87,7 +87,7 @@ class SegFile:
                 for item in self.dataset.SegmentSequence
                 if int(item.SegmentNumber) > 0  # a label map may describe its background as 0
             )
-        except DAMAGED as error:
+        except READ_ERRORS as error:
             reason = type(error).__name__
             raise InputError(
                 f"the list of segments cannot be read ({reason})", self.where, "export it again"
@@ -102,7 +102,7 @@ class SegFile:
         described = {number for number, _ in self.segments}
         try:
             numbers = set() if self.kind == "LABELMAP" else set(self._frames_of) - described
-        except (*DAMAGED, InputError):
+        except (*READ_ERRORS, InputError):
             return []  # each segment of the list says why it cannot be read
         return [(number, f"segment {number}") for number in numbers]
 
@@ -118,7 +118,7 @@ class SegFile:
                 return self._labelled_blocks.get(number, [])
             frames = self._frame_weights(number)
             return [block for weights, affine in _merge(frames) if (block := crop(weights[None], affine)) is not None]
-        except DAMAGED as error:
+        except READ_ERRORS as error:
             fix = "export it again, or uncompressed"
             raise PixelDataError(f"segment {number} cannot be decoded: {error}", self.where, fix) from error
 
