@@ -22,11 +22,11 @@ install() {
 # Leave out what nothing here loads: tests, headers, OpenVINO's other devices and model formats, Arrow's services.
 trim() {
     local site
-    site=$(echo "$env"/lib/python3*/site-packages)
+    site=$(echo "$env/lib/"python3*/site-packages)
     rm -rf "$site"/{pandas,pyarrow}/tests "$site"/{pyarrow,openvino}/include \
-        "$site"/pyarrow/{libarrow_flight,libarrow_s3}.so* "$site"/pyarrow/_{flight,s3fs}.*.so \
-        "$site"/openvino/libs/libopenvino_intel_{gpu,npu}_plugin.so "$site"/openvino/libs/cache.json \
-        "$site"/openvino/libs/libopenvino_{gguf,jax,onnx,paddle,pytorch,tensorflow,tensorflow_lite}_frontend.so*
+        "$site/pyarrow/"{libarrow_flight,libarrow_s3}.so* "$site/pyarrow/_"{flight,s3fs}.*.so \
+        "$site/openvino/libs/"libopenvino_intel_{gpu,npu}_plugin.so "$site/openvino/libs/"cache.json \
+        "$site/openvino/libs/"libopenvino_{gguf,jax,onnx,paddle,pytorch,tensorflow,tensorflow_lite}_frontend.so*
     strip --strip-unneeded "$site"/SimpleITK/_SimpleITK.*.so # half of it; libraries that auditwheel patched would break
 }
 
