@@ -41,7 +41,7 @@ ENV PATH=/opt/fmcib/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app
 
-# fmcib: the published weights (CC BY-NC 4.0), fetched and verified. untrained: packaged, no network, for trying the
+# fmcib: the published weights (CC BY-NC 4.0), fetched and verified. mini: packaged, no network, for trying the
 # chain. none: to be mounted on /app/cache. WEIGHTS_URL names a mirror; the SHA-256 stays the registry's.
 ARG WEIGHTS=fmcib
 ARG WEIGHTS_URL=

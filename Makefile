@@ -46,7 +46,7 @@ mhub-submission: ## the folder for MHub's models repository, in build/mhub
 	mhub/submission.sh build/mhub
 
 mhub-test-data: setup ## a sample and a reference per workflow, in build/mhub_test_data; WEIGHTS=fmcib for a submission
-	$(BIN)/python -m tests.mhub.samples build/mhub_test_data --weights $(or $(WEIGHTS),untrained)
+	$(BIN)/python -m tests.mhub.samples build/mhub_test_data --weights $(or $(WEIGHTS),mini)
 
 lock: setup ## write both lock files again, keeping pins that still fit
 	$(LOCK) --group dev -o requirements/dev.lock

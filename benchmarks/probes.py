@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("name", choices=PROBES)
     parser.add_argument("output", type=Path)
     parser.add_argument("--source", type=Path)
-    parser.add_argument("--weights", default="untrained")
+    parser.add_argument("--weights", default="mini")
     parser.add_argument("--engine", default="plain")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--batches", type=json.loads, default=[8])

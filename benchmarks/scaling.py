@@ -28,7 +28,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
     bench.fmcib_run(bench.inputs / "single/dicom_1", bench.work / "out/warm")
     with_full = [count for count in lesions if count < 1000 or options.full_thousand]
     bench.results["lesions_full_network"] = _lesions(bench, with_full, str(bench.weights))
-    bench.results["lesions_small_network"] = _lesions(bench, list(lesions), "untrained")
+    bench.results["lesions_small_network"] = _lesions(bench, list(lesions), "mini")
     for name in ("full", "small"):
         fit = bench.results[f"lesions_{name}_network"]["exponent_of_work"]
         counts = with_full if name == "full" else lesions
@@ -53,7 +53,7 @@ def _lesions(bench: Bench, counts: Sequence[int], weights: str) -> dict[str, Any
     first = 1 if len(counts) > 2 else 0  # a single lesion is mostly start-up
     work = [_stage_seconds(outputs[count]) for count in counts]
     return {
-        "weights": "untrained" if weights == "untrained" else "full size",
+        "weights": "mini" if weights == "mini" else "full size",
         "runs": {name: summary(measured) for name, measured in results.items()},
         "stages_s": dict(zip(map(str, counts), work, strict=True)),
         "exponent_of_whole_run": _exponent(counts[first:], wall[first:]),

@@ -71,7 +71,7 @@ class Settings:
         identifiers: Keep series descriptions and file paths in tables and ledger.
     """
 
-    weights: str = "untrained"
+    weights: str = "mini"
     mode: Mode = Mode.PUBLISHED
     device: Device = Device.AUTO
     engine: Engine = Engine.AUTO

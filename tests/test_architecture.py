@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALL_CODE = sorted(path for folder in CODE_FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 # Files in PACKAGE that may import torch: the network, what loads its weights, what runs it.
-TORCH_FILES = {"resnet.py", "runner.py", "checkpoint.py", "engine_torch.py", "make_untrained.py"}
+TORCH_FILES = {"resnet.py", "runner.py", "checkpoint.py", "engine_torch.py"}
 ADAPTERS_MAY_IMPORT = ("core", "adapters", "settings", "weights")
 
 

@@ -146,8 +146,8 @@ def test_weights_list_names_licences_and_verify_checks_the_packaged_file(call):
     code, out, _ = call("weights", "list")
     assert code == 0
     assert "CC-BY-NC-4.0" in out
-    assert "untrained" in out
-    code, out, _ = call("weights", "verify", "untrained")
+    assert "mini" in out
+    code, out, _ = call("weights", "verify", "mini")
     assert code == 0
     assert "ok, 512 features" in out
 

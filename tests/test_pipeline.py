@@ -31,7 +31,7 @@ def test_features_are_the_networks_output_for_the_patch_at_the_known_centroid(st
     ledger = run(tmp_path / "in", tmp_path / "out")
     assert ledger.exit_code is ExitCode.OK
     volume = Volume.from_array(study.voxels_hu, study.affine, study.series_uid)
-    encoder = runner.load_encoder("untrained")
+    encoder = runner.load_encoder("mini")
     rows = {row["Mhub ROI"]: row for row in rows_of(tmp_path / "out" / study.series_uid / "features.csv")}
     assert set(rows) == set(NAMES)
     for name, centre in study.centroids.items():
@@ -55,7 +55,7 @@ def test_csv_parquet_and_sr_hold_the_same_float32_values(study, tmp_path):
         np.testing.assert_array_equal(features_of(row), np.array(numbers[-512:], dtype=np.float32))
 
 
-def test_every_output_names_the_weights_and_says_that_they_are_untrained(study, tmp_path):
+def test_every_output_names_the_weights_and_says_what_they_are_not(study, tmp_path):
     ledger = run(tmp_path / "in", tmp_path / "out")
     folder = tmp_path / "out" / study.series_uid
     sha256 = ledger.run["weights_sha256"]

@@ -47,7 +47,7 @@ def test_features_are_the_same_bytes_with_and_without(both):
 
 def test_cosines_are_those_of_features_computed_one_by_one(both):
     study, base = both
-    volume, encoder = read_volume(study.folder / "ct"), load_encoder("untrained")
+    volume, encoder = read_volume(study.folder / "ct"), load_encoder("mini")
     for row, features in zip(
         _rows(base / "out" / "stability.csv"), rows_of(base / "out" / "features.csv"), strict=True
     ):
@@ -64,7 +64,7 @@ def test_cosines_are_those_of_features_computed_one_by_one(both):
 
 def test_drift_is_that_of_features_computed_in_each_mode(both):
     study, base = both
-    volume, encoder = read_volume(study.folder / "ct"), load_encoder("untrained")
+    volume, encoder = read_volume(study.folder / "ct"), load_encoder("mini")
     rows = _rows(base / "out" / "modes.csv")
     assert len(rows) == 2 * 3
     for row in rows:

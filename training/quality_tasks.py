@@ -53,7 +53,8 @@ def tell_classes(
     """A linear probe per patient of the split, fitted on all other patients but those of the test split.
 
     Patients of the test split are only ever fitted on to judge another of them. Where the split has no point of these
-    classes, the training patients' own blocks of space stand for patients.
+    classes, the training patients' own blocks of space stand for patients; where it has one patient, the blocks of that
+    one are what an interval resamples.
 
     Args:
         points: Labelled points.
@@ -65,14 +66,16 @@ def tell_classes(
     chosen = [n for n, label in enumerate(points.labels) if label in classes]
     labels = np.array([classes.index(points.labels[n]) for n in chosen])
     splits = np.array([points.splits[n] for n in chosen])
+    blocks = _blocks(points.centres_mm[chosen])
     judged = splits == split
     if judged.any():
         groups = np.array([points.patients[n] for n in chosen])
         usable = judged | (splits != "test")
     else:
         judged = usable = splits == "train"
-        groups = _blocks(points.centres_mm[chosen])
+        groups = blocks
     items = np.flatnonzero(judged)
+    clusters = groups[items] if len(set(groups[items])) > 1 else blocks[items]
     patches = points.patches_hu[chosen]
 
     def metric_of(model: Model) -> Metric:
@@ -85,7 +88,7 @@ def tell_classes(
 
     what = "AUC" if len(classes) == 2 else "balanced accuracy"
     metrics = {model_name: metric_of(model) for model_name, model in models.items()}
-    return Outcome(name, what, [str(group) for group in groups[items]], metrics)
+    return Outcome(name, what, [str(cluster) for cluster in clusters], metrics)
 
 
 def judge_repeats(lesions: Repeats, models: Mapping[str, Model]) -> list[Outcome]:

@@ -161,7 +161,7 @@ class Encoder:
 
 
 def load_encoder(
-    weights: str | Path = "untrained", *, device: str = "auto", engine: str = "auto", precision: str = "float32"
+    weights: str | Path = "mini", *, device: str = "auto", engine: str = "auto", precision: str = "float32"
 ) -> Encoder:
     """Verify and load weights, once, and put the network on a device.
 

@@ -50,13 +50,14 @@ REGISTRY: Final = (
         url="https://zenodo.org/records/10528450/files/model_weights.torch?download=1",
     ),
     WeightsEntry(
-        name="untrained",
-        file_name="untrained.safetensors",
-        sha256="7fa4357d2da5bca085815bdaa99658271a5237b76f06c9460944b61aff036c8c",
-        size=11_680_800,
-        licence="MIT",
+        name="mini",
+        file_name="mini.safetensors",
+        sha256="7ecd73e02969d38148b6eef1820ca65066da57ebcfbadd8d9722ba99430fa495",
+        size=11_681_088,
+        licence="CC-BY-3.0 AND Apache-2.0 AND BSD-3-Clause",
         citation="",
         n_features=512,
-        note="random untrained weights: for trying the chain only, not the published model",
+        note="small network trained by us on open CT: for trying the chain and for tests, not the published model, "
+        "not for conclusions",
     ),
 )

@@ -201,7 +201,7 @@ class Provenance:
     Attributes:
         weights: Registry name of the weights, or the file's name.
         weights_sha256: SHA-256 of the weights file.
-        weights_note: One sentence on what they are ("random, untrained: ..."), empty for the published ones.
+        weights_note: One sentence on what they are ("small network trained by us: ..."), empty for the published ones.
         mode: Preprocessing mode.
         version: Version of this package.
     """

@@ -23,8 +23,8 @@ from fmcib_module.core.domain import Instance, Lesion, Provenance, RoiSource, Se
 from fmcib_module.core.volume import Grid
 from tests.phantoms import PhantomStudy
 
-NOTE = "random, untrained: not the published model"
-PROVENANCE = Provenance("untrained", "ab" * 32, NOTE, Mode.PUBLISHED, "1.2.3")
+NOTE = "small network trained by us: not the published model"
+PROVENANCE = Provenance("mini", "ab" * 32, NOTE, Mode.PUBLISHED, "1.2.3")
 
 EXTREMES = np.array(
     [

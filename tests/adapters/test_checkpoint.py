@@ -117,7 +117,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path, name, content):
 
 @pytest.mark.parametrize("suffix", [".torch", ".safetensors"])
 def test_truncated_weights_are_refused(tmp_path, checkpoint, suffix):
-    whole = checkpoint if suffix == ".torch" else locate("untrained")
+    whole = checkpoint if suffix == ".torch" else locate("mini")
     (tmp_path / f"cut{suffix}").write_bytes(whole.read_bytes()[:-1_000_000])
     with pytest.raises(WeightsError, match="cut"):
         load_encoder(tmp_path / f"cut{suffix}")
@@ -145,4 +145,4 @@ def test_a_cache_that_cannot_be_written_does_not_matter(checkpoint, tmp_path, mo
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FMCIB_CACHE", str(tmp_path / "file"))
     assert load_encoder(checkpoint).n_features == 512
-    assert load_encoder("untrained").n_features == 512
+    assert load_encoder("mini").n_features == 512

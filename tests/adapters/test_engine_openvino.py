@@ -51,14 +51,14 @@ def test_a_folded_convolution_is_convolution_and_batch_norm():
 
 
 def test_features_equal_torchs():
-    on_openvino = load_encoder("untrained", device="cpu", engine="openvino").encode(PATCHES[:, 0])
-    on_torch = load_encoder("untrained", device="cpu", engine="torch").encode(PATCHES[:, 0])
+    on_openvino = load_encoder("mini", device="cpu", engine="openvino").encode(PATCHES[:, 0])
+    on_torch = load_encoder("mini", device="cpu", engine="torch").encode(PATCHES[:, 0])
     np.testing.assert_allclose(on_openvino, on_torch, rtol=1e-4, atol=1e-3)
     assert np.linalg.norm(on_openvino - on_torch) < 5e-6 * np.linalg.norm(on_torch)
 
 
 def test_a_kept_network_gives_the_same_bits_without_reading_the_tensors(keep_everything):
-    info, tensors, shapes = load_arrays("untrained")
+    info, tensors, shapes = load_arrays("mini")
     built = OpenVinoForward(info, tensors, shapes, precision="float32")(PATCHES)
     assert kept_model_path(info).is_file()
     mapped = OpenVinoForward(info, {}, shapes, precision="float32")(PATCHES)
@@ -70,7 +70,7 @@ def test_a_kept_network_gives_the_same_bits_without_reading_the_tensors(keep_eve
 )
 @pytest.mark.parametrize("suffix", [".xml", ".bin"])
 def test_a_damaged_kept_network_is_built_again(keep_everything, suffix, damage):
-    info, tensors, shapes = load_arrays("untrained")
+    info, tensors, shapes = load_arrays("mini")
     built = OpenVinoForward(info, tensors, shapes, precision="float32")(PATCHES)
     path = kept_model_path(info).with_suffix(suffix)
     path.write_bytes(damage(path.read_bytes()))
@@ -79,7 +79,7 @@ def test_a_damaged_kept_network_is_built_again(keep_everything, suffix, damage):
 
 
 def test_other_weights_are_kept_under_another_name(keep_everything, cache, tmp_path):
-    for weights in ("untrained", write_checkpoint(tmp_path)):
+    for weights in ("mini", write_checkpoint(tmp_path)):
         load_encoder(weights, device="cpu", engine="openvino")
     assert len(list((cache / "engines").glob("*.xml"))) == 2
     assert not list((cache / "engines").glob(".*"))
@@ -88,11 +88,11 @@ def test_other_weights_are_kept_under_another_name(keep_everything, cache, tmp_p
 def test_a_cache_that_cannot_be_written_does_not_matter(keep_everything, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FMCIB_CACHE", str(tmp_path / "file"))
-    assert load_encoder("untrained", device="cpu", engine="openvino").encode(PATCHES[:, 0]).shape == (3, 512)
+    assert load_encoder("mini", device="cpu", engine="openvino").encode(PATCHES[:, 0]).shape == (3, 512)
 
 
 def test_small_networks_are_not_kept(cache):
-    load_encoder("untrained", device="cpu", engine="openvino")
+    load_encoder("mini", device="cpu", engine="openvino")
     assert not (cache / "engines").exists()
 
 

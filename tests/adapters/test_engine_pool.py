@@ -10,7 +10,7 @@ from fmcib_module.adapters.engine_pool import PoolForward, WorkerPlan
 from fmcib_module.adapters.runner import load_encoder
 from fmcib_module.core.errors import ConfigError, WeightsError
 
-PLAN = WorkerPlan("untrained", "cpu", "openvino", "float32")
+PLAN = WorkerPlan("mini", "cpu", "openvino", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def pool():
 @pytest.mark.parametrize("n", [1, 2, 5, 19])
 def test_a_pool_gives_the_same_bits_in_the_same_order_as_one_engine(pool, n):
     patches = np.random.default_rng(n).random((n, 50, 50, 50), dtype=np.float32)
-    expected = load_encoder("untrained", device="cpu", engine="openvino").encode(patches)
+    expected = load_encoder("mini", device="cpu", engine="openvino").encode(patches)
     np.testing.assert_array_equal(pool(patches[:, None]), expected)
 
 

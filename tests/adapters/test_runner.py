@@ -102,7 +102,7 @@ def test_features_of_the_seeded_weights_equal_the_published_implementation(featu
 
 @pytest.mark.parametrize(("engine", "precision"), [("openvino", "float32"), ("openvino", "bf16"), ("torch", "float32")])
 def test_equal_bits_for_every_batch_size_and_order(engine, precision):
-    encoder = load_encoder("untrained", device="cpu", engine=engine, precision=precision)
+    encoder = load_encoder("mini", device="cpu", engine=engine, precision=precision)
     patches = np.random.default_rng(0).random((5, 50, 50, 50), dtype=np.float32)
     expected = encoder.encode(patches, batch_size=8)
     for batch_size in (1, 2, 3, 4):
@@ -132,7 +132,7 @@ def test_bf16_is_within_its_limit_and_reports_its_cosine(encoders):
 
 
 def test_patches_and_arrays_give_the_same_features():
-    encoder = load_encoder("untrained")
+    encoder = load_encoder("mini")
     voxels = np.random.default_rng(0).random((2, 50, 50, 50), dtype=np.float32)
     patches = [Patch(cube.copy(), Seed((0.0, 0.0, 0.0), "GTV", "1.2.3"), "1.2.4") for cube in voxels]
     assert np.array_equal(encoder.encode(patches), encoder.encode(voxels))
@@ -140,20 +140,20 @@ def test_patches_and_arrays_give_the_same_features():
 
 def test_encoding_leaves_torchs_settings_for_convolutions_as_they_were():
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    load_encoder("untrained").encode(numbered_patches(1))
+    load_encoder("mini").encode(numbered_patches(1))
     after = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     assert after == before
 
 
 def test_no_patches_give_no_features():
-    assert load_encoder("untrained").encode([]).shape == (0, 512)
+    assert load_encoder("mini").encode([]).shape == (0, 512)
 
 
-def test_untrained_features_are_finite_and_differ_between_patches():
-    encoder = load_encoder("untrained")
+def test_features_are_finite_and_differ_between_patches():
+    encoder = load_encoder("mini")
     features = encoder.encode(np.random.default_rng(0).random((4, 50, 50, 50), dtype=np.float32) / 3)
     assert np.isfinite(features).all()
-    assert (np.ptp(features, axis=0) > 0).mean() > 0.99
+    assert (np.ptp(features, axis=0) > 0).mean() > 0.5  # some answer to tissue alone
 
 
 class LimitedMemory:
@@ -222,28 +222,28 @@ def test_a_single_patch_runs_as_two_so_that_its_features_are_those_of_a_batch():
 )
 def test_a_choice_that_there_is_not_lists_what_there_is(choice, listed):
     with pytest.raises(ConfigError, match=listed):
-        load_encoder("untrained", **choice)
+        load_encoder("mini", **choice)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_is_refused_where_there_is_none():
     with pytest.raises(ConfigError, match="no CUDA"):
-        load_encoder("untrained", device="cuda")
+        load_encoder("mini", device="cuda")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_equals_the_cpu():
     patches = np.random.default_rng(0).random((3, 50, 50, 50), dtype=np.float32)
-    found = load_encoder("untrained", device="cuda").encode(patches)
-    np.testing.assert_allclose(found, load_encoder("untrained", device="cpu").encode(patches), atol=1e-4)
+    found = load_encoder("mini", device="cuda").encode(patches)
+    np.testing.assert_allclose(found, load_encoder("mini", device="cpu").encode(patches), atol=1e-4)
 
 
 def test_wrong_arrays_are_our_own_bug():
     with pytest.raises(ValueError, match="float32"):
-        load_encoder("untrained").encode(np.zeros((1, 50, 50, 50)))  # type: ignore[arg-type]
+        load_encoder("mini").encode(np.zeros((1, 50, 50, 50)))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="batch_size is -1"):
-        load_encoder("untrained").encode([], batch_size=-1)
+        load_encoder("mini").encode([], batch_size=-1)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_document_is_a_tid_1500_report_that_names_weights_and_mode(study: Ph
     document = write_both(rtstruct_report(study), study, tmp_path)
     assert document.SOPClassUID == Comprehensive3DSRStorage
     assert document.ContentTemplateSequence[0].TemplateIdentifier == "1500"
-    assert document.SeriesDescription == "FMCIB features (untrained, published)"
+    assert document.SeriesDescription == "FMCIB features (mini, published)"
     assert [item.CodingSchemeDesignator for item in document.CodingSchemeIdentificationSequence] == ["99FMCIB"]
     (note,) = [item for item in document.ContentSequence if meaning(item) == "Note on the weights"]
     assert note.TextValue == NOTE
@@ -51,7 +51,7 @@ def test_the_document_is_a_tid_1500_report_that_names_weights_and_mode(study: Ph
         assert group.ContentTemplateSequence[0].TemplateIdentifier == "1411"
         texts = [item.TextValue for item in group.ContentSequence if meaning(item) == "Algorithm Parameters"]
         assert texts == [
-            "weights: untrained",
+            "weights: mini",
             f"weights SHA-256: {'ab' * 32}",
             "preprocessing mode: published",
             f"note on the weights: {NOTE}",

@@ -13,7 +13,6 @@ from fmcib_module.adapters.runner import load_encoder
 from fmcib_module.adapters.tensor_file import read_header, read_metadata
 from fmcib_module.adapters.weights import cache_dir, fetch, list_weights, locate, verify
 from fmcib_module.core.errors import ConfigError, WeightsError
-from fmcib_module.weights.make_untrained import write_untrained
 from tests.adapters.file_server import Faults, serving
 from tests.adapters.small_weights import sha256_of, small_tensors, write_checkpoint
 
@@ -39,7 +38,7 @@ def entry(name: str) -> weights_module.WeightsEntry:
 def test_every_entry_is_complete():
     names = [entry.name for entry in list_weights()]
     assert names == sorted(set(names))
-    assert {"fmcib", "untrained"} <= set(names)
+    assert {"fmcib", "mini"} <= set(names)
     for listed in list_weights():
         assert len(listed.sha256) == 64, listed.name
         assert listed.licence, listed.name
@@ -51,31 +50,27 @@ def test_the_published_weights_are_described_and_not_packaged():
     assert published.url == "https://zenodo.org/records/10528450/files/model_weights.torch?download=1"
     assert (published.n_features, published.licence, published.note) == (4096, "CC-BY-NC-4.0", "")
     assert "10.1038/s42256-024-00807-9" in published.citation
-    packaged = locate("untrained").parent
+    packaged = locate("mini").parent
     assert [path.name for path in packaged.iterdir() if path.suffix in {".torch", ".pt", ".pth"}] == []
 
 
 def test_packaged_weights_are_what_the_registry_says():
-    info = verify("untrained")
-    listed = entry("untrained")
+    info = verify("mini")
+    listed = entry("mini")
     assert info.sha256 == sha256_of(info.path) == listed.sha256
     assert info.path.stat().st_size == listed.size < 25_000_000
     assert info.n_features == read_header(info.path)["conv1.weight"]["shape"][0] * 32 == 512
     assert info.note == read_metadata(info.path)["note"]
-    assert info.note.startswith("random untrained weights")
-    card = (info.path.parent / "README.md").read_text()
-    assert listed.sha256 in card
-    assert info.note in card.lower()
-
-
-def test_the_untrained_weights_are_made_again_byte_by_byte(tmp_path):
-    write_untrained(tmp_path / "again.safetensors")
-    assert sha256_of(tmp_path / "again.safetensors") == entry("untrained").sha256
+    assert info.note == listed.note
+    assert "not the published model, not for conclusions" in info.note
+    for card in (info.path.parent / "README.md", Path(__file__).parents[2] / "docs/model-card-mini.md"):
+        assert listed.sha256 in card.read_text(encoding="utf-8"), card.name
+        assert info.note.lower() in " ".join(card.read_text(encoding="utf-8").lower().split()), card.name
 
 
 def test_listing_and_verifying_need_no_torch_and_no_home():
     code = (
-        "import sys; from fmcib_module.adapters import weights as w; w.list_weights(); w.verify('untrained');"
+        "import sys; from fmcib_module.adapters import weights as w; w.list_weights(); w.verify('mini');"
         "sys.exit('torch' in sys.modules)"
     )
     env = {"HOME": "/nonexistent", "PATH": ""}
@@ -109,7 +104,7 @@ def test_absent_weights_say_how_to_get_them():
 
 
 def test_an_unknown_name_lists_the_names():
-    with pytest.raises(WeightsError, match=r"'fmcibb'.*fmcib, untrained"):
+    with pytest.raises(WeightsError, match=r"'fmcibb'.*fmcib, mini"):
         load_encoder("fmcibb")
 
 
@@ -130,8 +125,8 @@ def test_a_file_of_ones_own_says_in_its_header_what_it_is(tmp_path):
 
 def test_a_copy_of_registry_weights_is_recognised(tmp_path):
     copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(locate("untrained").read_bytes())
-    assert verify(copy).note == entry("untrained").note
+    copy.write_bytes(locate("mini").read_bytes())
+    assert verify(copy).note == entry("mini").note
 
 
 def test_a_checkpoint_of_ones_own_gets_its_feature_count_when_loaded(checkpoint):
@@ -163,7 +158,7 @@ def small_registry(monkeypatch, checkpoint):
         n_features=512,
         url="http://127.0.0.1:9/unreachable",
     )
-    monkeypatch.setattr(weights_module, "REGISTRY", (small, entry("untrained")))
+    monkeypatch.setattr(weights_module, "REGISTRY", (small, entry("mini")))
 
 
 @pytest.mark.usefixtures("small_registry")
@@ -199,7 +194,7 @@ def test_another_checksum_on_purpose_is_recorded_and_said(cache, checkpoint):
 
 
 def test_packaged_weights_need_no_fetch():
-    assert fetch("untrained") == verify("untrained")
+    assert fetch("mini") == verify("mini")
 
 
 @pytest.mark.parametrize(("name", "digest"), [("nothing", None), ("fmcib", "123"), ("fmcib", "g" * 64)])

@@ -20,13 +20,13 @@ def without_torch(monkeypatch):
 def test_the_packaged_weights_run(without_torch):
     patches = np.zeros((2, 50, 50, 50), np.float32)
     assert not has_cuda_device()
-    assert load_encoder("untrained").encode(patches).shape == (2, 512)
+    assert load_encoder("mini").encode(patches).shape == (2, 512)
 
 
 @pytest.mark.parametrize("engine", ["torch", "compile"])
 def test_its_engines_are_refused(engine, without_torch):
     with pytest.raises(ConfigError, match=r"torch is not installed \[engine\]"):
-        load_encoder("untrained", engine=engine)
+        load_encoder("mini", engine=engine)
 
 
 def test_a_checkpoint_is_refused(tmp_path, monkeypatch):

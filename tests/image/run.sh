@@ -55,7 +55,7 @@ done <"$work/mounts"
 
 step "the image for a ${device^^}"
 "${buildah[@]}" build -q --format docker "${mounts[@]}" --build-arg BASE_IMAGE=localhost/debian:bookworm \
-    --build-arg DEVICE="$device" --build-arg WEIGHTS=untrained --build-arg REVISION="$(git rev-parse HEAD)" \
+    --build-arg DEVICE="$device" --build-arg WEIGHTS=mini --build-arg REVISION="$(git rev-parse HEAD)" \
     -t localhost/fmcib . >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; exit 1; }
 
 step "runs of it"

@@ -39,7 +39,7 @@ def make_config(base: Path, workflow: str = "default", **settings: Any) -> Confi
         workflow: Name of a file in config/.
         settings: MODULE__KEY=value, as `--config:modules.MODULE.KEY=value`.
     """
-    settings = {"EncoderRunner__weights": "untrained", **settings}
+    settings = {"EncoderRunner__weights": "mini", **settings}
     overrides = [f"--config:general.data_base_dir={base}"]
     overrides += [f"--config:modules.{k.replace('__', '.')}={_text(v)}" for k, v in settings.items()]
     return Config(config_file=str(WORKFLOWS / f"{workflow}.yml"), args=overrides)

@@ -115,7 +115,7 @@ def _study_apart(folder: Path) -> phantoms.PhantomStudy:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="tests.mhub.samples", description="Write MHub's test data.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", default="untrained", help="a submission needs those of the workflows: fmcib")
+    parser.add_argument("--weights", default="mini", help="a submission needs those of the workflows: fmcib")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     sys.stdout.write(f"{write_test_data(options.folder, weights=options.weights)}\n")

@@ -10,7 +10,7 @@ from tests import phantoms
 from tests.mhub.app_folders import lay_out, run_in_app
 from tests.mhub.chain import OUTSIDE, read_ledger_json, write_points
 
-UNTRAINED = "--config:modules.EncoderRunner.weights=untrained"
+UNTRAINED = "--config:modules.EncoderRunner.weights=mini"
 
 
 def test_a_good_input_exits_with_0_and_gives_what_fmcib_run_gives(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_good_input_exits_with_0_and_gives_what_fmcib_run_gives(tmp_path: Path
     phantoms.write_study(source / "patient", seg=False)
     ended = run_in_app(app, "models.fmcib.entrypoint", UNTRAINED)
     assert ended.returncode == 0, ended.stderr
-    fmcib_module.pipeline.run(source, tmp_path / "by_pipeline", weights="untrained")
+    fmcib_module.pipeline.run(source, tmp_path / "by_pipeline", weights="mini")
     written, expected = (
         pd.read_parquet(p / "features.parquet") for p in (app / "data/output_data", tmp_path / "by_pipeline")
     )

@@ -34,7 +34,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     phantoms.write_study(source / "c", seed=2, rtstruct=False, seg=False)  # nothing drawn on it
     write_points(source / f"{first.series_uid}.json", inside=phantoms.CENTRE_LPS, outside=OUTSIDE)
     (source / "notes.txt").write_text("not imaging data")
-    fmcib_module.pipeline.run(source, base / "by_pipeline", weights="untrained", batch_size=3)
+    fmcib_module.pipeline.run(source, base / "by_pipeline", weights="mini", batch_size=3)
     assert run_chain(make_config(base, EncoderRunner__batch_size=3)) == 3
     return base / "by_pipeline", base / "output_data"
 
@@ -237,7 +237,7 @@ def _untimed(dataset: pydicom.Dataset) -> pydicom.Dataset:
 def test_variants_pass_from_module_to_module(tmp_path: Path) -> None:
     phantoms.write_study(tmp_path / "input_data")
     fmcib_module.pipeline.run(
-        tmp_path / "input_data", tmp_path / "by_pipeline", weights="untrained", stability=2, compare_modes=True
+        tmp_path / "input_data", tmp_path / "by_pipeline", weights="mini", stability=2, compare_modes=True
     )
     config = make_config(tmp_path, PatchExtractor__stability=2, PatchExtractor__compare_modes=True)
     assert run_chain(config) == 0

@@ -66,7 +66,7 @@ def test_a_sample_lies_under_the_names_that_its_workflow_gives(name: str, tmp_pa
 
 
 def test_the_test_data_is_an_archive_with_a_sample_and_a_reference(tmp_path: Path) -> None:
-    archive = write_test_data(tmp_path, weights="untrained", names=["from_json"])
+    archive = write_test_data(tmp_path, weights="mini", names=["from_json"])
     names = ZipFile(archive).namelist()
     assert {"from_json/", "from_json/sample/", "from_json/reference/"} <= set(names)
     assert "from_json/reference/run_status.json" in names

@@ -18,15 +18,15 @@ from fmcib_module.core.report import series_rows
 
 N_FEATURES = 32
 RUN = {
-    "weights": "untrained",
-    "weights_note": "random untrained weights: not the published model",
+    "weights": "mini",
+    "weights_note": "small network trained by us: not the published model",
     "weights_sha256": "ab" * 32,
     "mode": "published",
     "version": "0.1.0",
     "started": "2000-01-01T00:00:00+00:00",
     "settings": {"rois": [], "sr": True},
 }
-PROVENANCE = Provenance("untrained", "ab" * 32, "", Mode.PUBLISHED, "0.1.0")
+PROVENANCE = Provenance("mini", "ab" * 32, "", Mode.PUBLISHED, "0.1.0")
 
 
 def png(seed: int) -> bytes:
