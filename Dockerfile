@@ -12,8 +12,6 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
 FROM python AS packages
-# hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY requirements/runtime.lock requirements/image.sh requirements/
 RUN requirements/image.sh packages

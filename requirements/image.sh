@@ -27,7 +27,6 @@ trim() {
         "$site/pyarrow/"{libarrow_flight,libarrow_s3}.so* "$site/pyarrow/_"{flight,s3fs}.*.so \
         "$site/openvino/libs/"libopenvino_intel_{gpu,npu}_plugin.so "$site/openvino/libs/"cache.json \
         "$site/openvino/libs/"libopenvino_{gguf,jax,onnx,paddle,pytorch,tensorflow,tensorflow_lite}_frontend.so*
-    strip --strip-unneeded "$site"/SimpleITK/_SimpleITK.*.so # half of it; libraries that auditwheel patched would break
 }
 
 # Nobody may write byte code there at run time.

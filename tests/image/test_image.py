@@ -20,18 +20,21 @@ import fmcib_module.pipeline
 from fmcib_module import __version__
 from tests import phantoms
 from tests.image.container import BASE, IMAGE, Container, start
+from tests.image.pip_settings import CERTIFICATES
 from tests.mhub.chain import OUTSIDE, write_points
 from tests.shared import DATA, needs_shared
 
 pytestmark = pytest.mark.skipif(not IMAGE, reason="needs the built image: make image-test")
 
 OTHER_USER = "4711:4711"
-MAX_MB_OVER_BASE = 600
+MAX_MB_OVER_BASE = 750
+"""Of which SimpleITK's one library, already without symbols, is 264, and byte code 64."""
 TORCH = ("torch", "triton", "nvidia", "cuda", "sympy", "mpmath", "networkx", "functorch", "torchgen")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def container() -> Iterator[Container]:
+    """A new one for each test, as an engine gives for each run."""
     with start(IMAGE) as started:
         yield started
 
@@ -61,7 +64,7 @@ def _phantom(folder: Path) -> Path:
 
 def _check_equal(written: Path, source: Path, expected: Path, **settings: Any) -> None:
     """The image's output holds the files and the values of a run outside."""
-    fmcib_module.pipeline.run(source, expected, weights="untrained", **settings)
+    fmcib_module.pipeline.run(source, expected, weights="mini", **settings)
     ours, theirs = (
         {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
         for folder in (written, expected)
@@ -103,7 +106,7 @@ def test_it_gives_the_command_line(container: Container, output: Path, tmp_path:
     source = _phantom(tmp_path / "input")
     assert container.run("fmcib", "--version").stdout.strip() == f"fmcib {__version__}"
     folders = ("/app/data/input_data", "/app/data/output_data")
-    ended = container.run("fmcib", "run", *folders, "--weights", "untrained", source=source, output=output)
+    ended = container.run("fmcib", "run", *folders, "--weights", "mini", source=source, output=output)
     assert ended.returncode == 0, ended.stderr
     _check_equal(output, source, tmp_path / "expected")
 
@@ -172,9 +175,9 @@ def test_only_the_data_and_the_cache_are_writable(container: Container) -> None:
 
 
 def test_nothing_of_this_machine_was_copied_in(container: Container) -> None:
-    assert not (container.root / "run" / "pip-certificates.crt").exists()
-    settings = container.root / "etc" / "pip.conf"
-    assert not settings.exists() or not settings.read_text()
+    for name in ("etc/pip.conf", CERTIFICATES.lstrip("/")):
+        mount_point = container.root / name  # buildah leaves it behind, empty
+        assert not mount_point.exists() or mount_point.stat().st_size == 0
 
 
 def test_the_labels_say_what_it_is(container: Container) -> None:
@@ -182,7 +185,7 @@ def test_the_labels_say_what_it_is(container: Container) -> None:
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.licenses"] == "MIT"
     assert re.fullmatch(r"[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
-    assert labels["fmcib.weights"] == "untrained"
+    assert labels["fmcib.weights"] == "mini"
 
 
 def test_it_is_small_over_its_base(container: Container) -> None:
