@@ -90,7 +90,7 @@ def run_command(
         bool | None, typer.Option("--report/--no-report", help="report.html over the run.", show_default="report")
     ] = None,
     identifiers: Annotated[
-        bool | None, typer.Option("--identifiers", help="Keep file names in messages and tables.")
+        bool | None, typer.Option("--identifiers", help="Put patient name, ID, date and description on the ledger.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier results in OUTPUT.")] = False,
     json_log: JsonLog = False,

@@ -232,7 +232,7 @@ def describe_run(settings: Settings, provenance: Provenance) -> dict[str, Any]:
     """What made the results, for the ledger."""
     return {
         "version": __version__,
-        "settings": settings.to_dict(),
+        "settings": {**settings.to_dict(), "weights": provenance.weights},  # a file's name, not its folder
         "settings_sha256": settings.digest(),
         "weights": provenance.weights,
         "weights_sha256": provenance.weights_sha256,

@@ -68,7 +68,7 @@ class Settings:
         pictures: Write a picture of each lesion.
         save_patches: Write each lesion's patch as NRRD.
         report: Write report.html over the whole run.
-        identifiers: Keep series descriptions and file paths in tables and ledger.
+        identifiers: Put PatientName, PatientID, StudyDate and SeriesDescription on the ledger.
     """
 
     weights: str = "mini"

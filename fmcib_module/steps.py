@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fmcib_module.adapters import seed_finder, volume_reader
 from fmcib_module.adapters.gather import gather_compiled
+from fmcib_module.adapters.identifiers import read_identifiers
 from fmcib_module.core.checks import flag_patch, flag_spacing, measure_patch
 from fmcib_module.core.comparison import ModeDrift, Stability, measure_drift, measure_stability
 from fmcib_module.core.conventions import Mode
@@ -144,6 +145,7 @@ def write(
         files=written.files,
         timings_s=work.timings_s,
         notes=written.notes,
+        identifiers=read_identifiers(work.series) if settings.identifiers else {},
     )
     return finish_entry(entry), report
 

@@ -156,6 +156,7 @@ class SeriesEntry:
         files: Name -> SHA-256 of every file written for this series.
         timings_s: Stage -> seconds.
         notes: What was left out on purpose, and what the header does not say ("contrast unknown: ...").
+        identifiers: Keyword -> value of who the series is of; empty unless asked for.
     """
 
     series_uid: str
@@ -171,6 +172,7 @@ class SeriesEntry:
     files: dict[str, str] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    identifiers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def skipped(cls, series: Series, reason: Reason) -> "SeriesEntry":
