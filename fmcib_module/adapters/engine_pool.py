@@ -1,5 +1,6 @@
 """Several devices at once: one process per device, each with its own copy of the network, fed through shared memory."""
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class PoolForward:
             self.close()
             raise
         self.batch_size = sum(worker.rows for worker in self._workers)
+        atexit.register(self.close)  # an encoder lives as long as its process; shared memory would outlive both
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 1, 50, 50, 50) -> (n, n_features).
