@@ -48,6 +48,7 @@ mhub-submission: ## the folder for MHub's models repository, in build/mhub
 mhub-test-data: setup ## a sample and a reference per workflow, in build/mhub_test_data; WEIGHTS=fmcib for a submission
 	$(BIN)/python -m tests.mhub.samples build/mhub_test_data --weights $(or $(WEIGHTS),mini)
 
-lock: setup ## write both lock files again, keeping pins that still fit
-	$(LOCK) --group dev -o requirements/dev.lock
-	$(LOCK) -c requirements/dev.lock -o requirements/runtime.lock
+lock: setup ## write the lock files again, keeping pins that still fit
+	$(LOCK) --all-extras --group dev -o requirements/dev.lock
+	$(LOCK) -c requirements/dev.lock --extra pacs -o requirements/runtime.lock
+	$(LOCK) -c requirements/dev.lock --extra pacs --extra batch -o requirements/batch.lock
