@@ -1,0 +1,1 @@
+"""Adapting features to a task: feature tables, probes, fine-tuning."""
