@@ -67,6 +67,9 @@ class CachedLesion:
         patient: Whose it is.
         diameter_mm: 0 where unknown.
         source: table, roi or proposal.
+        lesion: Its name in the table.
+        time: Years to the event or to the last time seen; None where unknown.
+        event: Whether it is the event; None where unknown.
     """
 
     scan: int
@@ -78,6 +81,9 @@ class CachedLesion:
     patient: str
     diameter_mm: float
     source: str
+    lesion: str = ""
+    time: float | None = None
+    event: bool | None = None
 
 
 class LesionCache:

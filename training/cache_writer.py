@@ -232,7 +232,7 @@ def _place_lesions(
 
 def _lesion(row: LesionRow, centre_zyx: Index3, source: str) -> dict[str, Any]:
     fields = asdict(row)
-    del fields["image"]
+    del fields["image"], fields["others"]
     return {**fields, "centre_zyx": centre_zyx, "source": source}
 
 

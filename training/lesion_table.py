@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -17,6 +17,11 @@ IMAGE_COLUMNS: Final = ("image_path", "series_uid", "SeriesInstanceUID")
 """Columns that name the image; the first is the published tables'."""
 
 SPLITS: Final = ("train", "val", "test")
+
+KNOWN_COLUMNS: Final = (
+    *IMAGE_COLUMNS, *COORDINATES, "label", "split", "patient", "diameter", "lesion", "time", "event",
+)  # fmt: skip
+"""Columns that mean something here; others are passed through."""
 
 T = TypeVar("T")
 
@@ -32,6 +37,10 @@ class LesionRow:
         split: train, val or test; "" where the table does not say (`patient_splits`).
         patient: Whose lesion it is; the image where the table does not say.
         diameter_mm: 0 where unknown.
+        lesion: Its name, which no other row of the table has; the row's number, from 1, where the table does not say.
+        time: Years from the scan to the event or to the last time the patient was seen without it; None where unknown.
+        event: Whether `time` ends with the event; None where unknown.
+        others: Columns that mean nothing here, as the table has them.
     """
 
     image: str
@@ -40,6 +49,10 @@ class LesionRow:
     split: str = ""
     patient: str = ""
     diameter_mm: float = 0.0
+    lesion: str = ""
+    time: float | None = None
+    event: bool | None = None
+    others: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +63,30 @@ class LesionTable:
 
     @property
     def sha256(self) -> str:
-        """Of the rows: the same for the same lesions as CSV or Parquet, with or without other columns."""
-        plain = [
-            [r.image, [repr(v) for v in r.lps_mm], r.label, r.split, r.patient, repr(r.diameter_mm)] for r in self.rows
-        ]
+        """Of the rows: the same for the same lesions as CSV or Parquet, whatever their names and other columns."""
+        plain = [_hashed(row) for row in self.rows]
         return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
+    @property
+    def shared_patients(self) -> frozenset[str]:
+        """Patients with lesions in more than one split."""
+        splits: dict[str, set[str]] = {}
+        for row in self.rows:
+            splits.setdefault(row.patient, set()).add(row.split)
+        return frozenset(patient for patient, found in splits.items() if len(found) > 1)
 
-def read_lesion_table(path: Path) -> LesionTable:
+
+def read_lesion_table(path: Path, *, shared_patients: bool = False) -> LesionTable:
     """Read a lesion table.
 
     Columns: `image_path` (relative to the images' folder) or `series_uid`; `coordX`, `coordY`, `coordZ` (LPS mm);
-    optional `label`, `split`, `patient`, `diameter` (mm). Others are left alone, so the published tables are read as
-    they are.
+    optional `label`, `split`, `patient`, `diameter` (mm), `lesion`, `time` (years) and `event` (0 or 1). Others are
+    passed through, so the published tables are read as they are.
+
+    Args:
+        path: CSV or Parquet.
+        shared_patients: Take a table whose splits share patients (as published ones do); `LesionTable.shared_patients`
+            says which. Else it is refused.
 
     Raises:
         InputError: The file cannot be read, a column is missing, or a value is wrong; the message names the row
@@ -72,9 +96,17 @@ def read_lesion_table(path: Path) -> LesionTable:
     if not records:
         raise InputError("the lesion table has no rows", path.name, "give one row per lesion")
     column = _image_column(records[0], path.name)
-    rows = tuple(_row(record, column, f"{path.name}, row {n}") for n, record in enumerate(records, start=1))
-    _check_patients(rows, path.name)
+    rows = tuple(_row(record, column, n, path.name) for n, record in enumerate(records, start=1))
+    _check_names(rows, path.name)
+    if not shared_patients:
+        _check_patients(rows, path.name)
     return LesionTable(rows)
+
+
+def _hashed(row: LesionRow) -> list[Any]:
+    """What a table's hash is of; outcomes only where there are any, so that tables without them keep their hash."""
+    plain = [row.image, [repr(v) for v in row.lps_mm], row.label, row.split, row.patient, repr(row.diameter_mm)]
+    return plain if row.time is None and row.event is None else [*plain, repr(row.time), repr(row.event)]
 
 
 def patient_splits(given: Mapping[str, str], *, val: float, test: float, seed: int) -> dict[str, str]:
@@ -130,7 +162,8 @@ def _image_column(record: Mapping[str, Any], where: str) -> str:
     return found[0]
 
 
-def _row(record: Mapping[str, Any], image_column: str, where: str) -> LesionRow:
+def _row(record: Mapping[str, Any], image_column: str, number: int, table: str) -> LesionRow:
+    where = f"{table}, row {number}"
     image = _text(record.get(image_column))
     if not image:
         _refuse(image_column, record.get(image_column), "empty", where)
@@ -142,7 +175,11 @@ def _row(record: Mapping[str, Any], image_column: str, where: str) -> LesionRow:
         label=_text(record.get("label")),
         split=split,
         patient=_text(record.get("patient")) or image,
-        diameter_mm=_value(record, "diameter", _diameter, where),
+        diameter_mm=_value(record, "diameter", _length, where) or 0.0,
+        lesion=_name(record.get("lesion")) or str(number),
+        time=_value(record, "time", _years, where),
+        event=_value(record, "event", _flag, where),
+        others={name: value for name, value in record.items() if name not in KNOWN_COLUMNS},
     )
 
 
@@ -165,6 +202,11 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
+def _name(value: object) -> str:
+    """A lesion's name as text; whole numbers without a point, which pandas adds where a cell of the column is empty."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else _text(value)
+
+
 def _finite(text: str) -> float:
     number = float(text) if text else math.nan
     if not math.isfinite(number):
@@ -173,12 +215,28 @@ def _finite(text: str) -> float:
     return number
 
 
-def _diameter(text: str) -> float:
-    number = _finite(text) if text else 0.0
-    if number < 0:
-        msg = "expected millimetres, 0 or more"
+def _length(text: str) -> float | None:
+    return _not_negative(text, "millimetres")
+
+
+def _years(text: str) -> float | None:
+    return _not_negative(text, "years")
+
+
+def _not_negative(text: str, unit: str) -> float | None:
+    number = _finite(text) if text else None
+    if number is not None and number < 0:
+        msg = f"expected {unit}, 0 or more"
         raise ValueError(msg)
     return number
+
+
+def _flag(text: str) -> bool | None:
+    flags = {"": None, "0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
+    if text not in flags:
+        msg = "expected 0, 1 or nothing"
+        raise ValueError(msg)
+    return flags[text]
 
 
 def _split(text: str) -> str:
@@ -186,6 +244,18 @@ def _split(text: str) -> str:
         msg = f"expected {', '.join(SPLITS)} or nothing"
         raise ValueError(msg)
     return text
+
+
+def _check_names(rows: Sequence[LesionRow], where: str) -> None:
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        earlier = first.setdefault(row.lesion, number)
+        if earlier != number:
+            raise InputError(
+                f"rows {earlier} and {number} have the same lesion {row.lesion!r}",
+                f"{where}, row {number}, column lesion",
+                "give every lesion a name of its own",
+            )
 
 
 def _check_patients(rows: Sequence[LesionRow], where: str) -> None:
@@ -196,5 +266,5 @@ def _check_patients(rows: Sequence[LesionRow], where: str) -> None:
             raise InputError(
                 f"one patient is in two splits: row {earlier} has {split!r}, row {number} has {row.split!r}",
                 f"{where}, row {number}, column split",
-                "give all lesions of a patient the same split",
+                "give all lesions of a patient the same split, or set shared_patients if the table is meant so",
             )

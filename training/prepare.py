@@ -32,7 +32,7 @@ from training.cache_writer import (
     write_index,
     write_scan,
 )
-from training.scan_jobs import collect_jobs, lesions_sha256, with_splits
+from training.scan_jobs import all_lesions, collect_jobs, with_splits
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class PrepareSettings:
         proposals: Pseudo-lesions that are sought in each scan, annotated or not.
         mode: How scans are resampled; the chain's default is published.
         crop_edge: Edge of the lesion crops, voxels: the patch of 50 and a margin on each side.
+        shared_patients: Take tables in which a patient is in two splits, as in published ones; the log says how many.
         published_seed_index: Take a seed's index before the scan is reoriented, as the published loader does (see
             published_index.py).
         irregular: refuse, or resample, slices that are not one uniform grid.
@@ -74,6 +75,7 @@ class PrepareSettings:
     proposals: int = 0
     mode: Mode = Mode.PUBLISHED
     crop_edge: int = 64
+    shared_patients: bool = False
     published_seed_index: bool = False
     irregular: Irregular = Irregular.REFUSE
     max_spacing_mm: float = 0.0
@@ -155,8 +157,11 @@ def build_cache(settings: PrepareSettings, base: Path, *, told: Told = lambda do
         images=base / settings.images if settings.images else None,
         folders=[base / name for name in settings.folders],
         rois=settings.rois,
+        shared_patients=settings.shared_patients,
     )
     jobs = with_splits(jobs, val=settings.val, test=settings.test, seed=settings.seed)
+    if n_shared := len(all_lesions(jobs).shared_patients):
+        log.warning("%d patients have lesions in more than one split, as shared_patients allows", n_shared)
     form = _form(settings)
     about = {"table_sha256": _table_sha256(jobs, form), "licence": settings.licence}
     with one_writer(folder):
@@ -197,7 +202,7 @@ def _form(settings: PrepareSettings) -> CacheForm:
 def _table_sha256(jobs: list[ScanJob], form: CacheForm) -> str:
     """Of all lesions; proposals are a function of the scans and the form, so these stand for them."""
     drawn = [[job.image, job.split] for job in jobs] + [form.proposals, form.seed] if form.proposals else []
-    return hashlib.sha256(json.dumps([lesions_sha256(jobs), drawn]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([all_lesions(jobs).sha256, drawn]).encode()).hexdigest()
 
 
 def _claim(folder: Path, form: CacheForm, about: dict[str, str]) -> None:

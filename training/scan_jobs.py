@@ -23,7 +23,12 @@ class _Found:
 
 
 def collect_jobs(
-    *, tables: Iterable[Path], images: Path | None, folders: Iterable[Path], rois: tuple[str, ...]
+    *,
+    tables: Iterable[Path],
+    images: Path | None,
+    folders: Iterable[Path],
+    rois: tuple[str, ...],
+    shared_patients: bool = False,
 ) -> tuple[list[ScanJob], list[tuple[str, str]]]:
     """Find the scans and their lesions; no split is drawn yet.
 
@@ -32,6 +37,7 @@ def collect_jobs(
         images: Where the tables' images are; None for each table's own folder.
         folders: Folders of DICOM or image files whose ROIs (RTSTRUCT, SEG, masks, points) are the lesions.
         rois: Which ROIs, as in the settings of a run; empty takes all.
+        shared_patients: Take tables whose splits share patients.
 
     Returns:
         Jobs by name, and (what, reason) of what cannot be used.
@@ -42,7 +48,7 @@ def collect_jobs(
     scans: dict[str, _Found] = {}
     failures: list[tuple[str, str]] = []
     for table in tables:
-        failures += _add_table(scans, read_lesion_table(table), images or table.parent)
+        failures += _add_table(scans, read_lesion_table(table, shared_patients=shared_patients), images or table.parent)
     for folder in folders:
         failures += _add_folder(scans, folder, rois)
     jobs = [_job(image, found) for image, found in scans.items()]
@@ -60,16 +66,18 @@ def with_splits(jobs: list[ScanJob], *, val: float, test: float, seed: int) -> l
     return [
         replace(
             job,
-            split=splits[job.patient],
-            lesions=tuple((replace(row, split=splits[row.patient]), source) for row, source in job.lesions),
+            split=job.split or splits[job.patient],
+            lesions=tuple(
+                (replace(row, split=row.split or splits[row.patient]), source) for row, source in job.lesions
+            ),
         )
         for job in jobs
     ]
 
 
-def lesions_sha256(jobs: list[ScanJob]) -> str:
-    """Of all lesions, in the order of the jobs."""
-    return LesionTable(tuple(row for job in jobs for row, _ in job.lesions)).sha256
+def all_lesions(jobs: list[ScanJob]) -> LesionTable:
+    """In the order of the jobs."""
+    return LesionTable(tuple(row for job in jobs for row, _ in job.lesions))
 
 
 def _add_table(scans: dict[str, _Found], table: LesionTable, images: Path) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """The lesion table: what is read, what is refused and where, and that splits go patient by patient."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +51,9 @@ def test_without_a_patient_column_the_image_is_the_patient(tmp_path: Path) -> No
         (GOOD.replace("b.nrrd", ""), "image_path", 2),
         (GOOD.replace("train", "training"), "split", 1),
         (GOOD.replace(",12\n", ",-1\n"), "diameter", 1),
+        (GOOD.replace("label", "time").replace("solid", "-0.5"), "time", 1),
+        (GOOD.replace("label", "event").replace("solid", "dead"), "event", 1),
+        (GOOD.replace("label", "lesion").replace("p2,,,", "p2,,solid,"), "lesion", 2),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_row_and_column(tmp_path: Path, text: str, column: str, row: int) -> None:
@@ -61,6 +66,43 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
     text = GOOD.replace("p2,,", "p1,test,")
     with pytest.raises(InputError, match=r"row 1 has 'train', row 2 has 'test'"):
         read_lesion_table(_table(tmp_path, text))
+
+
+def test_splits_that_share_patients_are_read_when_asked_for_and_counted(tmp_path: Path) -> None:
+    text = GOOD.replace("p2,,", "p1,test,") + "c.nrrd,7,8,9,p3,val,,\n"
+    table = read_lesion_table(_table(tmp_path, text), shared_patients=True)
+    assert [row.split for row in table.rows] == ["train", "test", "val"]
+    assert table.shared_patients == {"p1"}
+
+
+def test_outcomes_names_and_other_columns_are_read_from_csv_and_parquet_alike(tmp_path: Path) -> None:
+    csv = _table(
+        tmp_path, "image_path,coordX,coordY,coordZ,lesion,time,event,stage\n" + "a,1,2,3,7,1.5,1,IIIb\nb,4,5,6,,,,\n"
+    )
+    parquet = tmp_path / "lesions.parquet"
+    pd.read_csv(csv).to_parquet(parquet)
+    for path in (csv, parquet):
+        first, second = read_lesion_table(path).rows
+        assert (first.lesion, first.time, first.event, first.others["stage"]) == ("7", 1.5, True, "IIIb")
+        assert (second.lesion, second.time, second.event) == ("2", None, None)
+    assert read_lesion_table(csv).sha256 == read_lesion_table(parquet).sha256
+
+
+def test_the_hash_of_a_table_without_outcomes_is_what_it_was_before_there_were_any(tmp_path: Path) -> None:
+    plain = [
+        ["a.nrrd", ["1.0", "2.5", "-3.0"], "solid", "train", "p1", "12.0"],
+        ["b.nrrd", ["4.0", "5.0", "6.0"], "", "", "p2", "0.0"],
+    ]
+    expected = hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+    assert read_lesion_table(_table(tmp_path, GOOD)).sha256 == expected
+    named = GOOD.replace("diameter\n", "diameter,lesion\n").replace("12\n", "12,x\n").replace("p2,,,\n", "p2,,,,y\n")
+    assert read_lesion_table(_table(tmp_path, named)).sha256 == expected
+    outcomes = (
+        GOOD.replace("diameter\n", "diameter,time,event\n")
+        .replace("12\n", "12,2.5,0\n")
+        .replace("p2,,,\n", "p2,,,,3,1\n")
+    )
+    assert read_lesion_table(_table(tmp_path, outcomes)).sha256 != expected
 
 
 @pytest.mark.parametrize(
