@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from fmcib_module.adapters.engine import DeviceMemoryError, usable_cpus
-from fmcib_module.adapters.resnet import ResNet3D
 
 CPU_BATCH: Final = 8
 """Larger batches gain nothing on a CPU (112 ms per patch at 8 and at 16, width 2, two cores)."""
@@ -30,7 +29,9 @@ class TorchForward:
     are the deterministic ones.
     """
 
-    def __init__(self, network: ResNet3D, device: str, *, precision: str = "float32", compiled: bool = False) -> None:
+    def __init__(
+        self, network: torch.nn.Module, device: str, *, precision: str = "float32", compiled: bool = False
+    ) -> None:
         """Put the network on a device.
 
         Args:

@@ -54,6 +54,7 @@ class Encoder:
         *,
         precision: str = "float32",
         reference: Callable[[], Forward] | None = None,
+        edge: int = PATCH_SIZE,
     ) -> None:
         """Wrap an engine.
 
@@ -63,9 +64,11 @@ class Encoder:
             device: cpu or cuda.
             precision: What the engine computes in.
             reference: Makes a float32 engine, to check a reduced precision on the first patches.
+            edge: Of the patches, voxels.
         """
         self._forward = forward
         self._reference = reference
+        self._edge = edge
         self.weights = weights
         self.device = device
         self.precision = precision
@@ -89,7 +92,7 @@ class Encoder:
         that runs out of memory is halved and the run goes on.
 
         Args:
-            patches: Patches, or their voxels as (n, 50, 50, 50) float32, scaled.
+            patches: Patches, or their voxels as (n, edge, edge, edge) float32, scaled.
             batch_size: Patches per forward pass; 0 chooses by device.
             progress: Called after each pass with the number of patches that it finished.
 
@@ -101,7 +104,7 @@ class Encoder:
         """
         if batch_size < 0:
             raise ConfigError(f"batch_size is {batch_size}", "encode", "use 0 (automatic) or a positive number")
-        voxels = _voxels(patches)
+        voxels = _voxels(patches, self._edge)
         features = np.empty((len(voxels), self.n_features), dtype=np.float32)
         start = 0
         while start < len(voxels):
@@ -134,7 +137,7 @@ class Encoder:
     ) -> NDArray[np.float32]:
         """Run a batch, filled up with copies of its first patch (see `Forward`)."""
         n_rows = size if forward.min_rows is None else max(len(voxels), forward.min_rows)
-        batch = np.empty((n_rows, 1, PATCH_SIZE, PATCH_SIZE, PATCH_SIZE), dtype=np.float32)
+        batch = np.empty((n_rows, 1, self._edge, self._edge, self._edge), dtype=np.float32)
         for row, patch in enumerate(voxels):
             batch[row, 0] = patch
         batch[len(voxels) :] = batch[0]
@@ -268,10 +271,10 @@ def _torch_forward(
     return TorchForward(network, device, precision=precision, compiled=compiled)
 
 
-def _voxels(patches: Sequence[Patch] | NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+def _voxels(patches: Sequence[Patch] | NDArray[np.float32], edge: int) -> Sequence[NDArray[np.float32]]:
     if isinstance(patches, np.ndarray):
-        if patches.ndim != 4 or patches.shape[1:] != (PATCH_SIZE,) * 3 or patches.dtype != np.float32:
-            msg = f"patches must be float32 (n, 50, 50, 50), got {patches.dtype} {patches.shape}"
+        if patches.ndim != 4 or patches.shape[1:] != (edge,) * 3 or patches.dtype != np.float32:
+            msg = f"patches must be float32 (n, {edge}, {edge}, {edge}), got {patches.dtype} {patches.shape}"
             raise ValueError(msg)
         return list(patches)
     return [patch.voxels for patch in patches]

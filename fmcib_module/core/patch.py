@@ -12,8 +12,6 @@ from fmcib_module.core.errors import ConfigError, SeedOutsideVolumeError
 from fmcib_module.core.patch_grid import Matrix, patch_grid
 from fmcib_module.core.volume import Grid, Volume
 
-HALF = PATCH_SIZE // 2
-
 SEPARABLE_TOLERANCE = 1e-9
 """Cross terms of the index map below this many source voxels over a whole patch are rounding noise."""
 
@@ -34,6 +32,7 @@ class PatchPlan:
         to_source: (4, 4), grid index (x, y, z, 1) to the scan's continuous index (i, j, k, 1).
         box_first, box_stop: Range of source voxels (i, j, k) under the patch.
         seed_index_kji: The patch's voxel that holds the seed.
+        edge: Of the patch, voxels.
     """
 
     first: NDArray[np.int_]
@@ -43,11 +42,12 @@ class PatchPlan:
     box_first: NDArray[np.int_]
     box_stop: NDArray[np.int_]
     seed_index_kji: tuple[int, int, int]
+    edge: int = PATCH_SIZE
 
     @property
     def outside_share(self) -> float:
         """Share of the patch's voxels outside the scan, 0..1."""
-        return float(1 - np.prod(self.stop - self.first) / PATCH_SIZE**3)
+        return float(1 - np.prod(self.stop - self.first) / self.edge**3)
 
 
 def scale_hu(voxels_hu: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ def scale_hu(voxels_hu: NDArray[np.float32]) -> NDArray[np.float32]:
     return (voxels_hu - np.float32(AIR_HU)) / np.float32(HU_RANGE)
 
 
-def plan_patch(grid: Grid, seed: Seed, *, mode: Mode, series_uid: str) -> PatchPlan:
+def plan_patch(grid: Grid, seed: Seed, *, mode: Mode, series_uid: str, edge: int = PATCH_SIZE) -> PatchPlan:
     """Find the voxels under a patch from geometry alone.
 
     Args:
@@ -63,6 +63,7 @@ def plan_patch(grid: Grid, seed: Seed, *, mode: Mode, series_uid: str) -> PatchP
         seed: Lesion centre.
         mode: How the patch is cut.
         series_uid: For the error message.
+        edge: Of the patch, voxels; even.
 
     Raises:
         SeedOutsideVolumeError: The patch and the resampled scan have no voxel in common.
@@ -70,7 +71,8 @@ def plan_patch(grid: Grid, seed: Seed, *, mode: Mode, series_uid: str) -> PatchP
     target = patch_grid(grid, mode)
     centre = _truncated_index(target.to_ras_mm, seed.lps_mm)
     size = np.array(target.size)
-    first, stop = np.maximum(centre - HALF, 0), np.minimum(centre + HALF, size)
+    half = edge // 2
+    first, stop = np.maximum(centre - half, 0), np.minimum(centre + half, size)
     if np.any(first >= stop):
         beyond_mm = int(np.max(np.maximum(-centre, centre - size + 1)))
         raise SeedOutsideVolumeError(
@@ -79,10 +81,10 @@ def plan_patch(grid: Grid, seed: Seed, *, mode: Mode, series_uid: str) -> PatchP
             fix="check that the ROI was drawn on this series (same FrameOfReferenceUID)",
         )
     # published: a patch cut at the border is padded evenly, which moves the seed off its centre
-    at = first - (centre - HALF) if mode is Mode.CENTRED else (PATCH_SIZE - (stop - first)) // 2
+    at = first - (centre - half) if mode is Mode.CENTRED else (edge - (stop - first)) // 2
     box_first, box_stop = _source_box(target.to_source, first, stop, np.array(grid.shape[::-1]))
     x, y, z = (int(v) for v in centre - first + at)
-    return PatchPlan(first, stop, at, target.to_source, box_first, box_stop, (z, y, x))
+    return PatchPlan(first, stop, at, target.to_source, box_first, box_stop, (z, y, x), edge)
 
 
 def extract_patch(
@@ -109,20 +111,25 @@ def extract_patch(
     """
     mode = _mode(mode)
     plan = plan_patch(volume.grid, seed, mode=mode, series_uid=volume.series_uid)
-    (i0, j0, k0), (i1, j1, k1) = plan.box_first, plan.box_stop
-    voxels = np.zeros((PATCH_SIZE,) * 3, dtype=np.float32)
-    inside = tuple(slice(a, a + n) for a, n in zip(plan.at[::-1], (plan.stop - plan.first)[::-1], strict=True))
-    if np.all(plan.box_first < plan.box_stop):
-        box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
-        voxels[inside] = _sample(box, plan, gather or gather_trilinear)
     return Patch(
-        voxels=voxels,
+        voxels=sample_patch(volume, plan, gather),
         seed=seed,
         series_uid=volume.series_uid,
         mode=mode,
         outside_share=plan.outside_share,
         seed_index_kji=plan.seed_index_kji,
     )
+
+
+def sample_patch(volume: Volume, plan: PatchPlan, gather: Gather | None = None) -> NDArray[np.float32]:
+    """The voxels of a planned patch of any size: (edge, edge, edge), as `extract_patch` describes them."""
+    (i0, j0, k0), (i1, j1, k1) = plan.box_first, plan.box_stop
+    voxels = np.zeros((plan.edge,) * 3, dtype=np.float32)
+    inside = tuple(slice(a, a + n) for a, n in zip(plan.at[::-1], (plan.stop - plan.first)[::-1], strict=True))
+    if np.all(plan.box_first < plan.box_stop):
+        box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
+        voxels[inside] = _sample(box, plan, gather or gather_trilinear)
+    return voxels
 
 
 def patch_affine(grid: Grid, seed: Seed, mode: Mode | str = Mode.PUBLISHED) -> Matrix:
@@ -207,7 +214,7 @@ def _sample(box: NDArray[np.float32], plan: PatchPlan, gather: Gather) -> NDArra
     follows = np.argmax(np.abs(rotation), axis=1)
     cross = np.abs(rotation).copy()
     cross[range(3), follows] = 0.0
-    if len(set(follows)) == 3 and cross.max() * PATCH_SIZE < SEPARABLE_TOLERANCE:
+    if len(set(follows)) == 3 and cross.max() * plan.edge < SEPARABLE_TOLERANCE:
         return _sample_separable(box, plan, rotation, offset, follows)
     return gather(box, rotation, offset, plan.first, plan.stop)
 

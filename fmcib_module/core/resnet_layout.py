@@ -81,8 +81,13 @@ def stem(widen_factor: float) -> ConvLayer:
     return ConvLayer("conv1", "bn1", (1, int(STAGE_PLANES[0] * widen_factor)), STEM_KERNEL, stride=2)
 
 
-def blocks(widen_factor: float) -> Iterator[Block]:
-    """Every bottleneck, from input to output."""
+def blocks(widen_factor: float, *, shortcut_bias: bool = True) -> Iterator[Block]:
+    """Every bottleneck, from input to output.
+
+    Args:
+        widen_factor: Width of the network.
+        shortcut_bias: Whether the convolutions of the shortcuts have a bias: the paper's network has, Med3D has not.
+    """
     into = int(STAGE_PLANES[0] * widen_factor)
     for stage, (width, count) in enumerate(zip(STAGE_PLANES, STAGE_BLOCKS, strict=True), start=1):
         planes = int(width * widen_factor)
@@ -96,7 +101,7 @@ def blocks(widen_factor: float) -> Iterator[Block]:
                     ConvLayer(f"{name}.conv3", f"{name}.bn3", (planes, planes * EXPANSION), 1),
                 ),
                 shortcut=ConvLayer(
-                    f"{name}.downsample.0", f"{name}.downsample.1", (into, planes * EXPANSION), 1, stride, bias=True
+                    f"{name}.downsample.0", f"{name}.downsample.1", (into, planes * EXPANSION), 1, stride, shortcut_bias
                 )
                 if number == 0
                 else None,
@@ -104,21 +109,22 @@ def blocks(widen_factor: float) -> Iterator[Block]:
             into = planes * EXPANSION
 
 
-def tensor_shapes(widen_factor: float) -> dict[str, Shape]:
-    """All 322 tensors of the network, in the order of a torch state dict."""
+def tensor_shapes(widen_factor: float, *, shortcut_bias: bool = True) -> dict[str, Shape]:
+    """All 322 tensors of the network (318 without biases), in the order of a torch state dict."""
     shapes = stem(widen_factor).shapes()
-    for block in blocks(widen_factor):
+    for block in blocks(widen_factor, shortcut_bias=shortcut_bias):
         for layer in block.layers():
             shapes |= layer.shapes()
     return shapes
 
 
-def check_shapes(found: Mapping[str, Shape], where: str) -> float:
+def check_shapes(found: Mapping[str, Shape], where: str, *, shortcut_bias: bool = True) -> float:
     """Whether these tensors are the network's, no fewer and no more.
 
     Args:
         found: Tensor name -> shape.
         where: Name of the weights, for messages.
+        shortcut_bias: As in `blocks`.
 
     Returns:
         The widen factor, read from the first convolution.
@@ -127,7 +133,19 @@ def check_shapes(found: Mapping[str, Shape], where: str) -> float:
         WeightsError: A tensor is missing, unexpected or has another shape.
     """
     width = _widen_factor(found, where)
-    expected = tensor_shapes(width)
+    fix = "give a checkpoint of this network's trunk (see `fmcib weights list`)"
+    compare_shapes(found, tensor_shapes(width, shortcut_bias=shortcut_bias), "3D ResNet50", where, fix)
+    return width
+
+
+def compare_shapes(
+    found: Mapping[str, Shape], expected: Mapping[str, Shape], network: str, where: str, fix: str
+) -> None:
+    """Whether tensors are exactly those that a network expects.
+
+    Raises:
+        WeightsError: A tensor is missing, unexpected or has another shape.
+    """
     problems = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
@@ -139,12 +157,7 @@ def check_shapes(found: Mapping[str, Shape], where: str) -> float:
     }
     lines = [f"{len(names)} {kind} ({_shortened(names)})" for kind, names in problems.items() if names]
     if lines:
-        raise WeightsError(
-            f"the tensors do not fit the 3D ResNet50: {'; '.join(lines)}",
-            where,
-            "give a checkpoint of this network's trunk (see `fmcib weights list`)",
-        )
-    return width
+        raise WeightsError(f"the tensors do not fit the {network}: {'; '.join(lines)}", where, fix)
 
 
 def _widen_factor(found: Mapping[str, Shape], where: str) -> float:
