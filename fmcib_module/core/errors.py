@@ -10,6 +10,8 @@ FmcibError
 +-- ConfigError                settings or command line
 +-- WeightsError               weights are unknown, absent, damaged or do not fit the network
 +-- OutputError                OUTPUT cannot be written, or holds another configuration's results
++-- PeerError                  another system (PACS, Orthanc, DICOMweb server) refuses, or answers what it should not
+    +-- PeerUnavailableError   it cannot be reached or is overloaded now
 """
 
 
@@ -72,3 +74,11 @@ class WeightsError(FmcibError):
 
 class OutputError(FmcibError):
     """The output folder cannot be written, or holds another configuration's results."""
+
+
+class PeerError(FmcibError):
+    """Another system refuses what we ask, or answers what it should not; asking again does not help."""
+
+
+class PeerUnavailableError(PeerError):
+    """Another system cannot be reached or is overloaded now; asking again later may help."""
