@@ -166,18 +166,28 @@ def copy_identity(header: Dataset, derived: Dataset) -> None:
             derived[keyword] = header[keyword]
 
 
-def common_arguments(provenance: Provenance, kind: str, series_uid: str, content: Iterable[str]) -> dict[str, Any]:
+def is_own_output(manufacturer: str, model_name: str) -> bool:
+    """Whether the equipment that made an object (PS3.3 C.7.5.2) is this software.
+
+    SR and SEG must name it (type 1), archives keep it and de-identification does too. Who edits our SEG with another
+    program makes another object, with that program's name.
+    """
+    return manufacturer.strip() == MANUFACTURER and model_name.strip() == PRODUCT
+
+
+def common_arguments(provenance: Provenance, kind: str, series: Series, content: Iterable[str]) -> dict[str, Any]:
     """Arguments that highdicom's SR and SEG constructors share.
 
     Args:
         provenance: What made the features.
         kind: Which of our outputs this is; its own series.
-        series_uid: Source series.
+        series: Source series; its images are part of what the instance is made from.
         content: What the instance holds; the same content gets the same SOPInstanceUID in every rerun.
     """
+    images = [f"{one.sop_instance_uid}#{one.frame}" for one in series.instances]
     return {
-        "series_instance_uid": deterministic_uid("series", kind, series_uid),
-        "sop_instance_uid": deterministic_uid("instance", kind, series_uid, provenance.version, *content),
+        "series_instance_uid": deterministic_uid("series", kind, series.uid),
+        "sop_instance_uid": deterministic_uid("instance", kind, series.uid, provenance.version, *images, *content),
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": PRODUCT,
         "software_versions": provenance.version,

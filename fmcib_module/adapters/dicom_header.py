@@ -9,6 +9,7 @@ import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 
+from fmcib_module.adapters.derived import is_own_output
 from fmcib_module.adapters.functional_groups import not_hounsfield, read_frames
 from fmcib_module.adapters.header_block import BLOCK_BYTES, read_block
 from fmcib_module.core.acquisitions import LabelledSlice
@@ -37,7 +38,7 @@ _KEYWORDS: Final = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns"),
     *("ImageType", "SamplesPerPixel", "NumberOfFrames", "LossyImageCompression", "InstanceNumber"),
     *("AcquisitionNumber", "AcquisitionTime", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase"),
-    *("TriggerTime", "ConvolutionKernel", "KVP"),
+    *("TriggerTime", "ConvolutionKernel", "KVP", "Manufacturer", "ManufacturerModelName"),
 )
 _META_KEYWORDS: Final = ("TransferSyntaxUID", "MediaStorageSOPClassUID")
 _TAGS: Final = {keyword: int(Tag(keyword)) for keyword in (*_KEYWORDS, *_META_KEYWORDS)}
@@ -92,6 +93,7 @@ class Header:
         lossy: Pixels went through a lossy compression.
         slices: CT slices with their geometry; several for a multi-frame object.
         problem: Why no features are computed from them, or why there are none; empty for a CT volume's slices.
+        own: It is an SR or SEG that this software wrote.
     """
 
     path: Path
@@ -104,6 +106,7 @@ class Header:
     lossy: bool
     slices: tuple[LabelledSlice, ...]
     problem: str
+    own: bool
 
 
 def read_header(path: Path) -> Header | None:
@@ -127,7 +130,8 @@ def read_header(path: Path) -> Header | None:
         return None
     if not values["SeriesInstanceUID"] or not values["SOPInstanceUID"]:
         raise _without_uids(values)
-    slices, problem = _slices(path, values)
+    own = is_own_output(values["Manufacturer"], values["ManufacturerModelName"])
+    slices, problem = ((), "a result of this software, not a source of lesions") if own else _slices(path, values)
     return Header(
         path=path,
         sop_class_uid=values["SOPClassUID"],
@@ -139,6 +143,7 @@ def read_header(path: Path) -> Header | None:
         lossy=_is_lossy(values["LossyImageCompression"], values["TransferSyntaxUID"]),
         slices=slices,
         problem=problem,
+        own=own,
     )
 
 

@@ -20,7 +20,9 @@ SEG_CLASSES: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", LABEL_MAP_CLASS}
 
 
 def kind_of(header: Header) -> SeedKind | None:
-    """RTSTRUCT, SEG, or None for anything else."""
+    """RTSTRUCT, SEG, or None for anything else: our own derived SEG repeats what another source says."""
+    if header.own:
+        return None
     if header.sop_class_uid == RTSTRUCT_CLASS or (not header.sop_class_uid and header.modality == "RTSTRUCT"):
         return SeedKind.RTSTRUCT
     if header.sop_class_uid in SEG_CLASSES or (not header.sop_class_uid and header.modality == "SEG"):

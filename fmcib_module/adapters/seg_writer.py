@@ -138,7 +138,7 @@ def _token_object(report: SeriesReport, outlines: Sequence[_Outline], grid: Grid
         content_label="FMCIB_SEEDS",
         content_description="Outlines of the lesions that features were computed for",
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **common_arguments(report.provenance, "seg", series_uid, _contents(series_uid, outlines)),
+        **common_arguments(report.provenance, "seg", report.series, _contents(series_uid, outlines)),
     )
 
 

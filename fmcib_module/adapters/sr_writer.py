@@ -116,7 +116,7 @@ def _document(
         is_complete=True,
         coding_schemes=[CodingSchemeIdentificationItem(PRIVATE_SCHEME, name="fmcib-module private codes")],
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **common_arguments(provenance, "sr", report.series.uid, contents),
+        **common_arguments(provenance, "sr", report.series, contents),
     )
 
 

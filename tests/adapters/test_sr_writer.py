@@ -145,6 +145,17 @@ def test_a_rerun_repeats_uids_and_other_weights_change_them(study: PhantomStudy,
     assert trackings[0] == trackings[1]
 
 
+def test_another_slice_makes_another_object_of_the_same_lesion(study: PhantomStudy, tmp_path: Path) -> None:
+    report = rtstruct_report(study)
+    fewer = replace(report, series=replace(report.series, instances=report.series.instances[:-1]))
+    whole, part = (write_both(one, study, tmp_path / name) for one, name in ((report, "a"), (fewer, "b")))
+    assert whole.SOPInstanceUID != part.SOPInstanceUID
+    segs = [pydicom.dcmread(tmp_path / name / "seeds.seg.dcm").SOPInstanceUID for name in "ab"]
+    assert segs[0] != segs[1]
+    trackings = [[named(g, "Tracking Unique Identifier").UID for g in groups_of(ds)] for ds in (whole, part)]
+    assert trackings[0] == trackings[1]
+
+
 def test_patient_study_and_deidentification_are_taken_over(study: PhantomStudy, tmp_path: Path) -> None:
     ct = pydicom.dcmread(study.ct_paths[0])
     ct.PatientName = "P113"  # one component: highdicom would repeat it in a warning
