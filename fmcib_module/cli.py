@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from fmcib_module import __version__
-from fmcib_module.cli_display import Display, show_inspection, show_ledger, show_weights
+from fmcib_module.cli_display import Display, show_inspection, show_ledger
+from fmcib_module.cli_weights import weights_app
 from fmcib_module.core.conventions import Irregular, Mode, SeedKind
 from fmcib_module.core.errors import FmcibError
 from fmcib_module.core.ledger import ExitCode, Ledger
@@ -21,7 +22,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-weights_app = typer.Typer(help="List, fetch and verify weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
 Input = Annotated[Path, typer.Argument(help="Folder with DICOM objects, images and seed files; any layout.")]
@@ -175,41 +175,6 @@ def report_command(
     from fmcib_module.report import write_report
 
     print(write_report(output))
-
-
-@weights_app.command("list")
-def weights_list() -> None:
-    """Show which weights there are, their licence, and whether they are on this machine."""
-    from fmcib_module.adapters.weights import list_weights
-
-    show_weights(list_weights())
-
-
-@weights_app.command("fetch")
-def weights_fetch(
-    name: Annotated[str, typer.Argument(help="Name in `fmcib weights list`.")],
-    url: Annotated[str | None, typer.Option(help="Fetch from a mirror; the checksum stays the same.")] = None,
-    sha256: Annotated[
-        str | None, typer.Option(help="Expect another file on purpose; every output will say so.")
-    ] = None,
-) -> None:
-    """Download weights with progress and resume, verify them and convert them once to safetensors."""
-    from fmcib_module.adapters.weights import fetch
-
-    with Display() as display:
-        info = fetch(name, url=url, sha256=sha256, progress=display.bytes_done)
-    print(f"{info.name}: {info.n_features} features, SHA-256 {info.sha256}, licence {info.licence}")
-
-
-@weights_app.command("verify")
-def weights_verify(
-    name: Annotated[str, typer.Argument(help="Name in `fmcib weights list`, or a file.")],
-) -> None:
-    """Check that weights are whole and are the ones that the registry names."""
-    from fmcib_module.adapters.weights import verify
-
-    info = verify(name, again=True)
-    print(f"{info.name}: ok, {info.n_features} features, SHA-256 {info.sha256}")
 
 
 def _settings(config: Path | None, options: dict[str, Any]) -> Settings:

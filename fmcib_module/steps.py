@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from fmcib_module.adapters import seed_finder, volume_reader
 from fmcib_module.adapters.gather import gather_compiled
 from fmcib_module.adapters.identifiers import read_identifiers
+from fmcib_module.adapters.reference_file import find_reference
 from fmcib_module.core.checks import flag_patch, flag_spacing, measure_patch
 from fmcib_module.core.comparison import ModeDrift, Stability, measure_drift, measure_stability
-from fmcib_module.core.conventions import Mode
+from fmcib_module.core.conventions import Flag, Mode
 from fmcib_module.core.domain import Lesion, Patch, Provenance, Seed, Series, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
 from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage, Status, finish_entry
 from fmcib_module.core.patch import extract_patch
+from fmcib_module.core.reference import reference_distances
 from fmcib_module.core.variants import jitter_name, jittered_seeds, mode_name
 from fmcib_module.core.volume import Volume
 from fmcib_module.settings import Settings
@@ -152,8 +154,19 @@ def write(
 
 def make_report(work: SeriesWork, provenance: Provenance, settings: Settings) -> SeriesReport:
     """The lesions that have features, in the order of their seeds."""
-    lesions = tuple(_lesion(work, place, settings) for place in sorted(work.values))
-    return SeriesReport(work.series, lesions, provenance)
+    lesions = [_lesion(work, place, settings) for place in sorted(work.values)]
+    reference = find_reference(provenance.weights_sha256, provenance.mode) if lesions else None
+    if reference is not None:
+        distances = reference_distances(np.stack([lesion.values for lesion in lesions]), reference)
+        lesions = [_compared(*pair) for pair in zip(lesions, distances / reference.limit, strict=True)]
+    return SeriesReport(work.series, tuple(lesions), provenance)
+
+
+def _compared(lesion: Lesion, share: float) -> Lesion:
+    """The lesion with its distance from the reference cohort, flagged where that is beyond the limit."""
+    far = (Flag.FAR_FROM_REFERENCE,) if share > 1 else ()
+    seed = replace(lesion.seed, flags=(*lesion.seed.flags, *far))
+    return replace(lesion, seed=seed, reference_distance=round(float(share), 3))
 
 
 def _lesion(work: SeriesWork, place: int, settings: Settings) -> Lesion:
@@ -179,6 +192,7 @@ def _done(work: SeriesWork, report: SeriesReport, pictures: Mapping[int, str]) -
             work.measures.get(place),
             stability=lesion.stability,
             drift=lesion.drift,
+            reference_distance=lesion.reference_distance,
         )
 
 

@@ -69,3 +69,4 @@ class Flag(StrEnum):
     ACQUISITION_SPLIT = "acquisition_split"
     DUPLICATE_SLICES = "duplicate_slices"
     LOSSY_COMPRESSION = "lossy_compression"
+    FAR_FROM_REFERENCE = "far_from_reference"

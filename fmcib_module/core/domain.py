@@ -179,6 +179,8 @@ class Lesion:
         variants: Name of a variant of its patch -> its features, where the settings asked for any.
         stability: How far the features move with the seed.
         drift: How far they move from mode to mode.
+        reference_distance: How far they lie from the reference cohort of the weights, as a share of the limit; None
+            where the weights have no reference.
     """
 
     seed: Seed
@@ -186,6 +188,7 @@ class Lesion:
     variants: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     stability: Stability | None = None
     drift: tuple[ModeDrift, ...] = ()
+    reference_distance: float | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 1 or self.values.dtype != np.float32:

@@ -83,6 +83,7 @@ class RoiEntry:
         tissue_share: Share of the others above -300 HU, 0..1.
         stability: How far its features move with the seed; None where the settings did not ask.
         drift: How far they move from mode to mode; empty where the settings did not ask.
+        reference_distance: As in `Lesion`: 1 is the limit.
     """
 
     label: str
@@ -101,6 +102,7 @@ class RoiEntry:
     tissue_share: float | None = None
     stability: Stability | None = None
     drift: tuple[ModeDrift, ...] = ()
+    reference_distance: float | None = None
 
     @classmethod
     def done(
@@ -111,6 +113,7 @@ class RoiEntry:
         *,
         stability: Stability | None = None,
         drift: tuple[ModeDrift, ...] = (),
+        reference_distance: float | None = None,
     ) -> "RoiEntry":
         """A lesion that has features."""
         status = Status.FLAGGED if seed.flags else Status.OK
@@ -130,6 +133,7 @@ class RoiEntry:
             tissue_share=None if measures is None else measures.tissue_share,
             stability=stability,
             drift=drift,
+            reference_distance=reference_distance,
         )
 
     @classmethod

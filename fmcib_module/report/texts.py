@@ -24,6 +24,7 @@ FLAG_MEANINGS: Final[dict[Flag, str]] = {
     Flag.ACQUISITION_SPLIT: "The series held several acquisitions; each is treated by itself.",
     Flag.DUPLICATE_SLICES: "Copies of a slice were left out.",
     Flag.LOSSY_COMPRESSION: "The images were compressed with loss.",
+    Flag.FAR_FROM_REFERENCE: "The features lie farther from the reference cohort than 99.5 % of its own lesions do.",
 }
 
 
