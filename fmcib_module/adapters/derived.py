@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, VR, validate_value
 
+from fmcib_module.adapters.encoded_items import encode_references, replace_item
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Provenance, RoiSource, Series
 from fmcib_module.core.errors import PixelDataError
@@ -127,27 +128,27 @@ def read_roi_source(source: RoiSource) -> Dataset:
     return _read_tags(source.path, tags, where=f"SOPInstanceUID {source.uid}")
 
 
-def image_references(series: Series, header: Dataset) -> list[Dataset]:
-    """One dataset per instance of a series, the first one with the header but for names; no other file is opened.
+def without_names(header: Dataset) -> Dataset:
+    """The header as highdicom gets it: it repeats names that it finds unusual in a warning.
 
-    highdicom repeats names that it finds unusual in a warning, so `copy_identity` adds them afterwards.
+    `copy_identity` adds them afterwards.
     """
-    others = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.instances)
-    others.pop((header.SOPClassUID, header.SOPInstanceUID), None)
     nameless = copy.deepcopy(header)  # a shallow copy shares its elements
     for keyword in _NAME_TAGS:
         setattr(nameless, keyword, None)
-    return [nameless, *(reference(*uids, header.StudyInstanceUID, series.uid) for uids in others)]
+    return nameless
 
 
-def reference(sop_class_uid: str, sop_instance_uid: str, study_uid: str, series_uid: str) -> Dataset:
-    """The four UIDs that name an instance."""
-    dataset = Dataset()
-    dataset.SOPClassUID = sop_class_uid
-    dataset.SOPInstanceUID = sop_instance_uid
-    dataset.StudyInstanceUID = study_uid
-    dataset.SeriesInstanceUID = series_uid
-    return dataset
+def refer_to_all(file: bytes, series: Series, *, rest: bytes = b"") -> bytes:
+    """Put a reference to each instance of a series in the place of one to its first.
+
+    Args:
+        file: An object of ours, encoded, in which one item refers to the first instance.
+        series: Whose instances; each object is named once, also where it holds several frames.
+        rest: Encoded elements that follow the two UIDs in the item, and in each of the others.
+    """
+    uids = list(dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.instances))
+    return replace_item(file, encode_references(uids[:1], rest=rest), encode_references(uids, rest=rest))
 
 
 def code_item(concept: Concept) -> Dataset:

@@ -6,6 +6,7 @@ lesions in a long scan. It builds the object around one frame here, and the fram
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,17 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from fmcib_module.adapters.atomic import replacing
+from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.derived import (
     PRODUCT,
     common_arguments,
     copy_identity,
-    image_references,
     read_header,
+    refer_to_all,
     tolerant_of_source,
+    without_names,
 )
+from fmcib_module.adapters.encoded_items import encode_item
 from fmcib_module.adapters.seg_frames import Frame, fill_frames, image_item, slice_instances, source_image_item
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Seed, Series, SeriesReport
@@ -89,8 +92,7 @@ def write_seed_seg(report: SeriesReport, masks: Sequence[Mask], grid: Grid, path
         _refer_to_series(seg, report.series)
         copy_identity(header, seg)
         seg.ContentCreatorName = None  # unknown, but type 2 (PS3.3 table 10-12)
-        with replacing(path) as temporary:
-            pydicom.dcmwrite(temporary, seg, enforce_file_format=True)
+        write_bytes(path, _encoded(seg, report.series))
     del seg.PixelData
     return seg
 
@@ -148,7 +150,7 @@ def _contents(series_uid: str, outlines: Iterable[_Outline]) -> list[str]:
 
 def _as_single_frame(series: Series, header: Dataset, grid: Grid) -> Dataset:
     """The source's header as highdicom wants it, for single-frame and multi-frame sources alike."""
-    source = image_references(series, header)[0]
+    source = without_names(header)
     source.Rows, source.Columns = grid.shape[1:]
     source.Modality = series.modality
     source.SOPClassUID = CTImageStorage
@@ -203,13 +205,22 @@ def _long_string(text: str) -> str:
 
 
 def _refer_to_series(seg: Dataset, series: Series) -> None:
-    """List every instance of the source series, once (PS3.3 C.12.1.1, Common Instance Reference)."""
-    uids = dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in series.instances)
+    """Refer to the first instance of the source series, which stands for all; other UIDs follow from our own."""
+    first = series.instances[0]
     item = Dataset()
     item.SeriesInstanceUID = series.uid
-    item.ReferencedInstanceSequence = [image_item(*pair) for pair in uids]
+    item.ReferencedInstanceSequence = [image_item(first.sop_class_uid, first.sop_instance_uid)]
     seg.ReferencedSeriesSequence = [item]
-    seg.SourceImageSequence = [source_image_item(*pair) for pair in uids]
+    seg.SourceImageSequence = [source_image_item(first.sop_class_uid, first.sop_instance_uid)]
     organization = deterministic_uid("dimensions", seg.SOPInstanceUID)
     for dimension in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         dimension.DimensionOrganizationUID = organization
+
+
+def _encoded(seg: Dataset, series: Series) -> bytes:
+    """The file's bytes, with references to every instance of the series (PS3.3 C.12.1.1 and C.7.6.16.2.1)."""
+    buffer = BytesIO()
+    pydicom.dcmwrite(buffer, seg, enforce_file_format=True)
+    first = series.instances[0].sop_class_uid, series.instances[0].sop_instance_uid
+    purpose = encode_item(source_image_item(*first))[len(encode_item(image_item(*first))) :]
+    return refer_to_all(refer_to_all(buffer.getvalue(), series), series, rest=purpose)

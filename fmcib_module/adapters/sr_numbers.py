@@ -5,11 +5,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_sequence_item
 from pydicom.valuerep import DSfloat
 
 from fmcib_module.adapters.derived import code_item
+from fmcib_module.adapters.encoded_items import encode_item
 from fmcib_module.core.report import NO_UNITS, Concept, feature_concept
 
 DS_LENGTH = 16
@@ -55,15 +54,6 @@ def number_item(concept: Concept) -> Dataset:
     item.ConceptNameCodeSequence = [code_item(concept)]
     item.MeasuredValueSequence = [value]
     return item
-
-
-def encode_item(item: Dataset) -> bytes:
-    """Encode one sequence item, Explicit VR Little Endian."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian = True
-    buffer.is_implicit_VR = False
-    write_sequence_item(buffer, item, ["utf-8"])
-    return buffer.getvalue()
 
 
 @lru_cache(maxsize=4)

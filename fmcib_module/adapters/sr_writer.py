@@ -2,7 +2,7 @@
 
 highdicom needs about 9 s for 4,096 numbers, so it builds each document with one number per lesion, which stands for
 all of them, and the encoded numbers are put in its place. The sequences around it have undefined length, so nothing
-else in the file changes.
+else in the file changes. In the same way a reference to the first image stands for those to all images of the series.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,14 @@ from fmcib_module.adapters.derived import (
     PRODUCT,
     common_arguments,
     copy_identity,
-    image_references,
     read_header,
+    refer_to_all,
     tolerant_of_source,
+    without_names,
 )
+from fmcib_module.adapters.encoded_items import encode_item
 from fmcib_module.adapters.sr_group import LesionSources, measurement_group
-from fmcib_module.adapters.sr_numbers import encode_item, encode_numbers, number_item
+from fmcib_module.adapters.sr_numbers import encode_numbers, number_item
 from fmcib_module.core.domain import Lesion, Provenance, SeriesReport
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.report import (
@@ -72,13 +74,14 @@ def write_sr(report: SeriesReport, folder: Path, *, segmentation: Dataset | None
     with tolerant_of_source():
         header = read_header(report.series)
         sources = LesionSources.read(report, segmentation)
-        evidence = [*image_references(report.series, header), *sources.references()]
+        evidence = [without_names(header), *sources.references()]
         written = []
         for number, lesions in enumerate(parts, start=1):
             document = _document(report, lesions, sources, evidence, number)
             copy_identity(header, document)
             name = "features.sr.dcm" if len(parts) == 1 else f"features.{number:03d}.sr.dcm"
-            write_bytes(folder / name, _with_numbers(document, [_encoded(report, lesion) for lesion in lesions]))
+            encoded = _with_numbers(document, [_encoded(report, lesion) for lesion in lesions])
+            write_bytes(folder / name, refer_to_all(encoded, report.series))
             written.append(folder / name)
     for stale in set(folder.glob("features*.sr.dcm")).difference(written):
         stale.unlink()
