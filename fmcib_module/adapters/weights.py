@@ -109,6 +109,10 @@ def verify(name_or_path: str | Path, *, again: bool = False) -> WeightsInfo:
     if entry is None:
         return _file_info(path, sha256)
     expected = _recorded_sha256(path) or entry.sha256
+    if not expected:
+        raise WeightsError(
+            "no SHA-256 of these weights is known, so they cannot be verified", entry.name, _no_sum(entry)
+        )
     if sha256 != expected:
         raise WeightsError(
             f"SHA-256 is {sha256}, expected {expected}",
@@ -148,6 +152,8 @@ def fetch(
         raise ConfigError("sha256 is not 64 hexadecimal digits", entry.name, "give the file's SHA-256")
     if not entry.url:
         return verify(entry.name)
+    if not entry.sha256 and sha256 is None:
+        raise ConfigError("no SHA-256 of the publisher's file is known", entry.name, _no_sum(entry))
     if find_spec("torch") is None:
         fix = "fetch where torch is, and bring the cache folder here"
         raise ConfigError("torch is not installed, and only it reads the published file", "weights fetch", fix)
@@ -193,6 +199,14 @@ def file_sha256(path: Path, *, again: bool = False) -> str:
 
 def _entry(name_or_path: str | Path) -> WeightsEntry | None:
     return next((entry for entry in REGISTRY if entry.name == str(name_or_path)), None)
+
+
+def _no_sum(entry: WeightsEntry) -> str:
+    """What to do where nobody says what the file should be."""
+    return (
+        f"get {entry.file_name} from its publisher ({entry.url}) and give its path, as in {entry.name}=FILE; or state "
+        f"the SHA-256 that you trust: `fmcib weights fetch {entry.name} --sha256 ...`"
+    )
 
 
 def _names() -> str:

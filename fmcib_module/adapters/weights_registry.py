@@ -16,8 +16,9 @@ class WeightsEntry:
     Attributes:
         name: What the user writes.
         file_name: Name of the file, in the package or in the cache folder `<cache>/<name>`.
-        sha256: Of the file.
-        size: Bytes; rounded where `url` is set.
+        sha256: Of the file; empty where the publisher gives none and no public record does: such a file is taken by
+            its path, or fetched with a checksum that the user states.
+        size: Bytes; rounded, or an upper bound, where `url` is set.
         licence: SPDX identifier.
         citation: What to cite.
         n_features: Features per patch.
@@ -38,6 +39,18 @@ class WeightsEntry:
 
 REGISTRY: Final = (
     WeightsEntry(
+        name="ct-fm",
+        file_name="model.safetensors",
+        sha256="",
+        size=312_000_000,
+        licence="MIT",
+        citation="Pai S, Hadzic I, Bontempi D, et al. Vision foundation models for computed tomography. "
+        "arXiv:2501.09001",
+        n_features=512,
+        note="for --extractor ct-fm; no SHA-256 of the publisher's file is known",
+        url="https://huggingface.co/project-lighter/ct_fm_feature_extractor/resolve/main/model.safetensors",
+    ),
+    WeightsEntry(
         name="fmcib",
         file_name="model_weights.torch",
         # The publisher gives no SHA-256. This one is pinned by a public study that loads the file of this record
@@ -50,6 +63,19 @@ REGISTRY: Final = (
         url="https://zenodo.org/records/10528450/files/model_weights.torch?download=1",
     ),
     WeightsEntry(
+        name="med3d",
+        file_name="resnet_50.pth",
+        # The publisher gives no SHA-256 either. Several public studies that took the file from the publisher's archive
+        # record this one, with 318 tensors that load strictly.
+        sha256="5b6189cafbee2f5604a7279b62bc163365aa6a86a377e1dc260a14275cacbd84",
+        size=184_885_051,
+        licence="MIT",
+        citation="Chen S, Ma K, Zheng Y. Med3D: transfer learning for 3D medical image analysis. arXiv:1904.00625",
+        n_features=2048,
+        note="for --extractor med3d: MedicalNet's ResNet50 of eight data sets",
+        url="https://huggingface.co/TencentMedicalNet/MedicalNet-Resnet50/resolve/main/resnet_50.pth",
+    ),
+    WeightsEntry(
         name="mini",
         file_name="mini.safetensors",
         sha256="7ecd73e02969d38148b6eef1820ca65066da57ebcfbadd8d9722ba99430fa495",
@@ -59,5 +85,17 @@ REGISTRY: Final = (
         n_features=512,
         note="small network trained by us on open CT: for trying the chain and for tests, not the published model, "
         "not for conclusions",
+    ),
+    WeightsEntry(
+        name="models-genesis",
+        file_name="Genesis_Chest_CT.pt",
+        sha256="",
+        size=400_000_000,
+        licence="MIT",
+        citation="Zhou Z, Sodha V, Pang J, et al. Models Genesis. Medical Image Analysis 2021;67:101840. "
+        "doi:10.1016/j.media.2020.101840",
+        n_features=4096,
+        note="for --extractor models-genesis; no SHA-256 of the publisher's file is known",
+        url="https://huggingface.co/MrGiovanni/ModelsGenesis/resolve/main/Genesis_Chest_CT.pt",
     ),
 )

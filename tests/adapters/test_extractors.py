@@ -1,0 +1,282 @@
+"""Extractors load published checkpoints strictly, see the same seed, and compute what independent code computes."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from fmcib_module.adapters import radiomics
+from fmcib_module.adapters.checkpoint import load_checkpoint, load_weights
+from fmcib_module.adapters.extractor_networks import NETWORKS, network_from_tensors, new_network
+from fmcib_module.adapters.extractors import choose_extractor, load_extractor
+from fmcib_module.adapters.runner import load_encoder
+from fmcib_module.adapters.weights import fetch, list_weights
+from fmcib_module.core.domain import Seed
+from fmcib_module.core.errors import ConfigError, WeightsError
+from fmcib_module.core.extractors import CARDS, Region, cut_cube
+from fmcib_module.core.patch import Mode, extract_patch, scale_hu
+from fmcib_module.core.volume import Volume
+from tests.adapters import published_forms
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FMCIB_CACHE", str(tmp_path / "cache"))
+
+
+def card(name):
+    return next(card for card in CARDS if card.name == name)
+
+
+# Published checkpoint forms
+
+
+@pytest.mark.parametrize(
+    ("name", "writer", "file_name", "size", "n_features"),
+    [
+        ("med3d", published_forms.write_med3d, "resnet_50.pth", 1 / 32, 64),
+        ("models-genesis", published_forms.write_genesis, "Genesis_Chest_CT.pt", 2, 256),
+        ("ct-fm", published_forms.write_ct_fm, "model.safetensors", 2, 32),
+        ("ct-fm", published_forms.write_ct_fm, "ct_fm.pt", 2, 32),
+    ],
+)
+def test_a_checkpoint_in_the_published_form_loads_and_gives_features(
+    tmp_path, name, writer, file_name, size, n_features
+):
+    path = writer(tmp_path / file_name, size)
+    extractor = load_extractor(f"{name}={path}", device="cpu")
+    edge = extractor.card.form.edge
+    rng = np.random.default_rng(0)
+    regions = [Region(rng.random((edge,) * 3, dtype=np.float32)) for _ in range(3)]
+    features = extractor.encode(regions)
+    assert features.shape == (3, n_features)
+    assert np.isfinite(features).all()
+    assert extractor.card.n_features == n_features
+    assert "not in the registry" in extractor.card.note
+    np.testing.assert_array_equal(extractor.encode(regions[1:2])[0], features[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors"),
+    [
+        ("med3d", lambda: published_forms.med3d_tensors(1 / 32)),
+        ("models-genesis", lambda: published_forms.random_tensors(published_forms.genesis_shapes(2))),
+        ("ct-fm", lambda: published_forms.ct_fm_tensors(2)),
+    ],
+)
+def test_a_missing_an_unexpected_or_a_misshapen_tensor_is_refused(name, tensors):
+    whole = tensors()
+    network_from_tensors(name, whole, "here")
+    norm = next(key for key in whole if key.endswith("running_mean"))
+    for broken, message in (
+        ({key: value for key, value in whole.items() if key != norm}, rf"1 missing \({norm}\)"),
+        ({**whole, "extra.weight": torch.zeros(1)}, r"1 unexpected \(extra\.weight\)"),
+        ({**whole, norm: torch.zeros(3, 3)}, rf"of another shape \({norm}"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            network_from_tensors(name, broken, "here")
+
+
+def test_med3d_refuses_the_papers_own_network_and_the_other_way_round():
+    theirs, ours = published_forms.med3d_tensors(1 / 32), dict(new_network("fmcib", width=1 / 64).state_dict())
+    with pytest.raises(WeightsError, match=r"4 unexpected .*downsample\.0\.bias"):
+        network_from_tensors("med3d", ours, "here")
+    with pytest.raises(WeightsError, match=r"4 missing .*downsample\.0\.bias"):
+        network_from_tensors("fmcib", theirs, "here")
+
+
+def test_a_checkpoint_that_holds_python_objects_is_never_loaded(tmp_path):
+    path = tmp_path / "Genesis_Chest_CT.pt"
+    torch.save({"state_dict": {}, "model": nn.Linear(1, 1)}, path)
+    with pytest.raises(WeightsError, match="Python objects, which are never loaded"):
+        load_checkpoint(path)
+
+
+def test_the_whole_segresnet_gives_its_encoder(tmp_path):
+    tensors = published_forms.ct_fm_tensors(2)
+    whole = {f"encoder.{name}": tensor for name, tensor in tensors.items()} | {"up_layers.0.weight": torch.ones(1)}
+    save_file(whole, tmp_path / "segresnet.safetensors")
+    _, loaded = load_weights(tmp_path / "segresnet.safetensors")
+    network = network_from_tensors("ct-fm", loaded, "here")
+    assert torch.equal(network.state_dict()["conv_init.weight"], tensors["conv_init.weight"])
+
+
+# What the networks compute
+
+
+def test_med3d_computes_what_monais_resnet50_with_stride_1_computes():
+    from monai.networks.nets import resnet
+
+    tensors = published_forms.med3d_tensors(1 / 32)
+    theirs = resnet.resnet50(
+        spatial_dims=3,
+        n_input_channels=1,
+        widen_factor=1 / 32,
+        conv1_t_stride=1,
+        bias_downsample=False,
+        feed_forward=False,
+    ).eval()
+    theirs.load_state_dict(tensors, strict=True)
+    cubes = torch.rand(2, 1, 50, 50, 50, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected, found = theirs(cubes), network_from_tensors("med3d", tensors, "here")(cubes)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def genesis_in_words(x: torch.Tensor, tensors: dict[str, torch.Tensor], *, batch_statistics: bool) -> torch.Tensor:
+    """The published forward pass: conv, norm, ReLU twice per level; pooling by 2 after all but the last."""
+    for level in (64, 128, 256, 512):
+        for step in (0, 1):
+            name = f"down_tr{level}.ops.{step}"
+            x = functional.conv3d(x, tensors[f"{name}.conv1.weight"], tensors[f"{name}.conv1.bias"], padding=1)
+            dims = (0, 2, 3, 4)
+            mean = x.mean(dims) if batch_statistics else tensors[f"{name}.bn1.running_mean"]
+            var = x.var(dims, unbiased=False) if batch_statistics else tensors[f"{name}.bn1.running_var"]
+            shape = (1, -1, 1, 1, 1)
+            x = (x - mean.view(shape)) / torch.sqrt(var.view(shape) + 1e-5)
+            x = x * tensors[f"{name}.bn1.weight"].view(shape) + tensors[f"{name}.bn1.bias"].view(shape)
+            x = x.clamp(min=0)
+        if level != 512:
+            x = functional.max_pool3d(x, 2)
+    assert x.shape[2:] == (6, 6, 6)
+    windows = x.unfold(2, 3, 2).unfold(3, 3, 2).unfold(4, 3, 2)
+    return windows.mean(dim=(-3, -2, -1)).flatten(1)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_models_genesis_computes_the_published_forward_pass(training):
+    tensors = published_forms.random_tensors(published_forms.genesis_shapes(2))
+    network = network_from_tensors("models-genesis", tensors, "here").train(training)
+    cubes = torch.rand(2, 1, 48, 48, 48, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        expected = genesis_in_words(cubes, tensors, batch_statistics=training)
+        torch.testing.assert_close(network(cubes), expected, rtol=1e-4, atol=1e-5)
+    assert expected.shape == (2, 32 * 8)
+
+
+def test_ct_fm_averages_the_last_of_five_levels():
+    from monai.networks.nets.segresnet_ds import SegResEncoder
+
+    tensors = published_forms.ct_fm_tensors(2)
+    theirs = SegResEncoder(init_filters=2, blocks_down=(1, 2, 2, 4, 4)).eval()
+    theirs.load_state_dict(tensors, strict=True)
+    cubes = torch.rand(2, 1, 48, 48, 48)
+    with torch.no_grad():
+        levels = theirs(cubes)
+        found = network_from_tensors("ct-fm", tensors, "here")(cubes)
+    assert len(levels) == 5
+    torch.testing.assert_close(found, functional.adaptive_avg_pool3d(levels[-1], 1).flatten(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["med3d", "models-genesis", "ct-fm"])
+def test_at_full_size_features_are_as_many_as_the_card_and_the_registry_say(tmp_path, name):
+    writer = {
+        "med3d": published_forms.write_med3d,
+        "models-genesis": published_forms.write_genesis,
+        "ct-fm": published_forms.write_ct_fm,
+    }[name]
+    listed = next(entry for entry in list_weights() if entry.name == name)
+    extractor = load_extractor(f"{name}={writer(tmp_path / listed.file_name)}", device="cpu")
+    edge = card(name).form.edge
+    features = extractor.encode([Region(np.random.default_rng(0).random((edge,) * 3, dtype=np.float32))])
+    assert features.shape == (1, card(name).n_features) == (1, listed.n_features)
+    assert np.isfinite(features).all()
+
+
+def test_new_networks_know_how_many_features_they_give():
+    for name in NETWORKS:
+        network = new_network(name, width=1 / 16).eval()
+        edge = card(name).form.edge
+        with torch.no_grad():
+            assert network(torch.zeros(1, 1, edge, edge, edge)).shape == (1, network.n_features)
+    with pytest.raises(ConfigError, match="no network 'radiomics'"):
+        new_network("radiomics")
+
+
+# What they see
+
+
+def ramp(shape=(90, 90, 90)) -> Volume:
+    """1 mm voxels; HU = x + 100 z - 5000, so that every voxel tells where it is."""
+    k, _, i = np.indices(shape)
+    return Volume.from_array((i + 100.0 * k - 5000).astype(np.float32), np.eye(4), "1.2.3")
+
+
+SEED = Seed((45.0, 45.0, 45.0), "GTV", "1.2")
+
+
+def test_a_cube_of_another_size_is_cut_around_the_same_voxel():
+    form = card("models-genesis").form
+    region = cut_cube(ramp(), SEED, Mode.CENTRED, form)
+    assert region.voxels.shape == (48, 48, 48)
+    hu = np.indices((48, 48, 48))
+    x, z = hu[0] + 45 - 24, hu[2] + 45 - 24  # axes (x, y, z)
+    expected = np.clip((x + 100.0 * z - 5000 + 1000) / 2000, 0, 1)
+    np.testing.assert_allclose(region.voxels, expected, atol=2e-6)
+
+
+def test_the_chains_own_networks_see_the_same_bits_as_the_chain():
+    patch = extract_patch(ramp(), SEED, Mode.PUBLISHED)
+    np.testing.assert_array_equal(cut_cube(ramp(), SEED, Mode.PUBLISHED, card("mini").form).voxels, patch.voxels)
+    hu = np.linspace(-1100, 3000, 8, dtype=np.float32).reshape(2, 2, 2)
+    np.testing.assert_array_equal(card("fmcib").form.from_hu(hu), scale_hu(hu))
+
+
+@pytest.mark.parametrize("name", ["med3d", "models-genesis", "ct-fm"])
+def test_outside_the_scan_is_air_and_scales_to_zero(name):
+    form = card(name).form
+    corner = Seed((2.0, 2.0, 45.0), "GTV", "1.2")
+    region = cut_cube(ramp(), corner, Mode.CENTRED, form)
+    assert region.voxels[..., 0, 0].max() == 0 if form.axes == "zyx" else region.voxels[0, 0].max() == 0
+    assert form.from_hu(np.array([[[-5000, 0, 5000]]], dtype=np.float32)).min() == 0
+    assert form.from_hu(np.array([[[-5000, 0, 5000]]], dtype=np.float32)).max() == 1
+
+
+def test_mini_side_by_side_is_mini():
+    patch = extract_patch(ramp(), SEED, Mode.PUBLISHED)
+    extractor = load_extractor("mini", device="cpu")
+    np.testing.assert_array_equal(
+        extractor.encode([Region(patch.voxels)]), load_encoder("mini", device="cpu").encode([patch])
+    )
+    assert extractor.encode([]).shape == (0, 512)
+
+
+# Choosing
+
+
+def test_an_unknown_extractor_lists_the_names():
+    with pytest.raises(ConfigError, match=r"'resnet'.*fmcib, mini, med3d, models-genesis, ct-fm, radiomics"):
+        choose_extractor("resnet")
+
+
+def test_weights_without_a_known_checksum_are_never_taken_on_trust():
+    with pytest.raises(WeightsError, match="fetch med3d"):
+        choose_extractor("med3d")
+    for name in ("ct-fm", "models-genesis"):
+        with pytest.raises(ConfigError, match=rf"no SHA-256.*{name}=FILE.*--sha256"):
+            fetch(name)
+
+
+def test_a_file_put_in_the_cache_without_a_known_checksum_is_refused(tmp_path):
+    path = tmp_path / "cache/models-genesis/Genesis_Chest_CT.pt"
+    path.parent.mkdir(parents=True)
+    published_forms.write_genesis(path, 2)
+    with pytest.raises(WeightsError, match=r"cannot be verified.*models-genesis=FILE"):
+        choose_extractor("models-genesis")
+
+
+def test_radiomics_that_is_not_installed_names_the_extra(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(radiomics, "find_spec", lambda name: None if name == "radiomics" else real(name))
+    with pytest.raises(ConfigError, match=r"fmcib-module\[radiomics\]"):
+        choose_extractor("radiomics")
+
+
+def test_cards_and_registry_agree():
+    for listed in list_weights():
+        assert (listed.n_features, listed.licence) == (card(listed.name).n_features, card(listed.name).licence)
