@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 Verb = Callable[[Path], Any]
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
+    "cohort": ("training.cohorts.cohort", "cohort"),
     "prepare": ("training.prepare", "prepare"),
     "pretrain": ("training.pretrain", "pretrain"),
     "export": ("training.export", "export"),

@@ -1,0 +1,1 @@
+"""Public cohorts, and any other, as lesion tables."""
