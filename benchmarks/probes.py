@@ -80,29 +80,30 @@ def decode(options: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import replace
 
     import fmcib_module as fm
+    from fmcib_module.core.volume import WHOLE
 
     series = _series(options.source)
     seeds = fm.find_seeds(series)[: options.lesions]
     opened: set[str] = set()
     sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
-    asked: list[tuple[int, int]] = []
+    asked: list[tuple[Any, ...]] = []
 
     def cut() -> None:
         opened.clear()
         asked.clear()
         volume = fm.read_volume(series)
 
-        def read(first: int, stop: int) -> Any:
-            asked.append((first, stop))
-            return volume.read_slab(first, stop)
+        def read(first: int, stop: int, rows: slice = WHOLE, columns: slice = WHOLE) -> Any:
+            asked.append((first, stop, rows, columns))
+            return volume.read_slab(first, stop, rows, columns)
 
         for seed in seeds:
             fm.extract_patch(replace(volume, read_slab=read), seed)
 
     def decode_only() -> None:
         volume = fm.read_volume(series)
-        for first, stop in asked:
-            volume.read_slab(first, stop)
+        for region in asked:
+            volume.read_slab(*region)
 
     cut_s = median_seconds(cut)
     slices = sum(name.endswith(".dcm") for name in opened)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.core.errors import InputError, PixelDataError
-from fmcib_module.core.volume import Grid, Volume
+from fmcib_module.core.volume import WHOLE, Grid, Volume
 
 IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -61,11 +61,11 @@ def read_image_volume(path: Path, series_uid: str) -> Volume:
     """
     grid = read_image_grid(path)
     read_all = _once(lambda: _read_voxels(path))
-    return Volume(
-        grid=grid,
-        series_uid=series_uid,
-        read_slab=lambda first, stop: np.array(read_all()[first:stop], dtype=np.float32),
-    )
+
+    def read_slab(first: int, stop: int, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray[np.float32]:
+        return np.array(read_all()[first:stop, rows, columns], dtype=np.float32)
+
+    return Volume(grid=grid, series_uid=series_uid, read_slab=read_slab)
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

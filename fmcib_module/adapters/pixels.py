@@ -23,6 +23,9 @@ from fmcib_module.core.errors import PixelDataError
 _TAGS: Final[list[Any]] = [Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence")]
 
 
+Hounsfield = NDArray[np.int16] | NDArray[np.float32]
+"""(rows, columns) Hounsfield units; whole numbers may come as int16."""
+
 Elements = Dataset | NativeHeader
 """What describes stored pixels: pydicom's elements, or those of a plain file."""
 
@@ -49,11 +52,14 @@ def decode_slice(instance: Instance) -> NDArray[np.float32]:
     Raises:
         PixelDataError: No pixels, no decoder, damaged pixels, or no rescale; names SOPInstanceUID and transfer syntax.
     """
-    return next(decode_slices([instance]))
+    return next(decode_slices([instance])).astype(np.float32, copy=False)
 
 
-def decode_slices(instances: Sequence[Instance]) -> Iterator[NDArray[np.float32]]:
-    """As `decode_slice` for slices of one file, which is opened once; only the frames asked for are decoded."""
+def decode_slices(instances: Sequence[Instance]) -> Iterator[Hounsfield]:
+    """As `decode_slice` for slices of one file, which is opened once; only the frames asked for are decoded.
+
+    Slices come as int16 where a shift of the stored values gives that (nearly always), which takes a fifth of the time.
+    """
     path = instances[0].path
     if len(instances) == 1 and (native := read_native(path)) is not None:
         try:
@@ -98,7 +104,7 @@ def _guessed_syntax(dataset: Dataset) -> UID:
     return pydicom.uid.ExplicitVRLittleEndian if is_little_endian else pydicom.uid.ExplicitVRBigEndian
 
 
-def _to_hu(stored: NDArray[Any], header: Elements, instance: Instance) -> NDArray[np.float32]:
+def _to_hu(stored: NDArray[Any], header: Elements, instance: Instance) -> Hounsfield:
     if stored.shape != instance.shape:
         msg = f"expected {instance.shape} pixels, found {stored.shape}"
         raise ValueError(msg)
@@ -111,11 +117,13 @@ def _to_hu(stored: NDArray[Any], header: Elements, instance: Instance) -> NDArra
     return hu
 
 
-def _hounsfield(values: NDArray[Any], rescale: Rescale) -> NDArray[np.float32]:
-    """Apply a rescale in float64, or in float32 where that is exact and so twice as fast (nearly always)."""
-    is_exact = rescale.slope == 1 and rescale.intercept.is_integer() and abs(rescale.intercept) < 1 << 16
-    if is_exact and values.dtype.itemsize <= 2:
-        return values.astype(np.float32) + np.float32(rescale.intercept)
+def _hounsfield(values: NDArray[Any], rescale: Rescale) -> Hounsfield:
+    """Apply a rescale in float64, or in int16 where that is exact."""
+    if values.dtype.itemsize <= 2 and values.size and rescale.slope == 1 and rescale.intercept.is_integer():
+        shift, limits = int(rescale.intercept), np.iinfo(np.int16)
+        if limits.min <= int(values.min()) + shift and int(values.max()) + shift <= limits.max:
+            shifted: NDArray[np.int32] = np.add(values, shift, dtype=np.int32)
+            return shifted.astype(np.int16)
     return (values.astype(np.float64) * rescale.slope + rescale.intercept).astype(np.float32)
 
 

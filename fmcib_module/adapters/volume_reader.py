@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from fmcib_module.adapters.dicom_import import scan_folder
 from fmcib_module.adapters.image_files import is_image_file, read_image_grid, read_image_volume
 from fmcib_module.adapters.image_folder import image_series
-from fmcib_module.adapters.pixels import decode_slices
+from fmcib_module.adapters.pixels import Hounsfield, decode_slices
 from fmcib_module.core.conventions import Flag, Irregular
 from fmcib_module.core.domain import Instance, Series
 from fmcib_module.core.errors import InputError
 from fmcib_module.core.resampling import plan_resampling, resample_slab
 from fmcib_module.core.stacking import irregularity, stack_slices, uniform_grid
-from fmcib_module.core.volume import Grid, Volume
+from fmcib_module.core.volume import WHOLE, Grid, Volume
 
 
 def grid_of(series: Series, irregular: Irregular = Irregular.REFUSE) -> tuple[Grid, tuple[Flag, ...]]:
@@ -72,8 +72,8 @@ def read_volume(source: Series | str | Path, *, irregular: Irregular = Irregular
         return Volume(grid=grid, series_uid=series.uid, read_slab=slices.read_slab, flags=series.flags)
     plan = plan_resampling(stack)
 
-    def read_slab(first: int, stop: int) -> NDArray[np.float32]:
-        return resample_slab(plan, first, stop, slices.read_slice)
+    def read_slab(first: int, stop: int, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray[np.float32]:
+        return resample_slab(plan, first, stop, slices.read_slice)[:, rows, columns]
 
     return Volume(grid=grid, series_uid=series.uid, read_slab=read_slab, flags=(*series.flags, *flags))
 
@@ -87,15 +87,15 @@ class SliceCache:
     def __init__(self, instances: Sequence[Instance]) -> None:
         self._instances = tuple(instances)
         self._lock = Lock()
-        self._held: dict[int, NDArray[np.int16] | NDArray[np.float32]] = {}
+        self._held: dict[int, Hounsfield] = {}
 
     def read_slice(self, k: int) -> NDArray[np.float32]:
         """Slice k, (J, I) float32 HU."""
         slab = self.read_slab(k, k + 1)
         return slab.reshape(slab.shape[1:])
 
-    def read_slab(self, first: int, stop: int) -> NDArray[np.float32]:
-        """Slices first..stop-1, (stop - first, J, I) float32 HU."""
+    def read_slab(self, first: int, stop: int, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray[np.float32]:
+        """Slices first..stop-1, of these some rows and columns, float32 HU."""
         wanted = range(*slice(first, stop).indices(len(self._instances)))
         with self._lock:
             missing = [k for k in wanted if k not in self._held]
@@ -104,18 +104,20 @@ class SliceCache:
                 frames = decode_slices([self._instances[k] for k in numbers])
                 self._held.update(zip(numbers, map(_compact, frames), strict=True))
             held = [self._held[k] for k in wanted]
-        slab = np.empty((len(held), *self._instances[0].shape), dtype=np.float32)
-        for row, voxels in zip(slab, held, strict=True):
-            row[:] = voxels
+        n_rows, n_columns = self._instances[0].shape
+        shape = len(range(*rows.indices(n_rows))), len(range(*columns.indices(n_columns)))
+        slab = np.empty((len(held), *shape), dtype=np.float32)
+        for plane, voxels in zip(slab, held, strict=True):
+            plane[:] = voxels[rows, columns]
         return slab
 
 
-def _compact(hu: NDArray[np.float32]) -> NDArray[np.int16] | NDArray[np.float32]:
-    if hu.size and hu.min() >= -32768 and hu.max() <= 32767:
-        whole = hu.astype(np.int16)
-        if np.array_equal(whole, hu):
-            return whole
-    return hu
+def _compact(hu: Hounsfield) -> Hounsfield:
+    """The same as int16 where that is exact."""
+    if hu.dtype == np.int16 or not hu.size or hu.min() < -32768 or hu.max() > 32767:
+        return hu
+    whole = hu.astype(np.int16)
+    return whole if np.array_equal(whole, hu) else hu
 
 
 def _only_series(path: Path) -> Series:

@@ -127,7 +127,7 @@ def sample_patch(volume: Volume, plan: PatchPlan, gather: Gather | None = None) 
     voxels = np.zeros((plan.edge,) * 3, dtype=np.float32)
     inside = tuple(slice(a, a + n) for a, n in zip(plan.at[::-1], (plan.stop - plan.first)[::-1], strict=True))
     if np.all(plan.box_first < plan.box_stop):
-        box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
+        box = scale_hu(volume.read_slab(int(k0), int(k1), slice(j0, j1), slice(i0, i1)))
         voxels[inside] = _sample(box, plan, gather or gather_trilinear)
     return voxels
 
@@ -177,7 +177,7 @@ def resample_slab(volume: Volume, first: int, stop: int, mode: Mode | str = Mode
     if not np.all(box_first < box_stop):
         return np.zeros((stop - first, target.size[1], target.size[0]), dtype=np.float32)
     (i0, j0, k0), (i1, j1, k1) = box_first, box_stop
-    box = scale_hu(volume.read_slab(int(k0), int(k1))[:, j0:j1, i0:i1])
+    box = scale_hu(volume.read_slab(int(k0), int(k1), slice(j0, j1), slice(i0, i1)))
     plan = PatchPlan(low, high, np.zeros(3, dtype=np.int_), target.to_source, box_first, box_stop, (0, 0, 0))
     return _sample(box, plan, gather_trilinear).astype(np.float32)
 

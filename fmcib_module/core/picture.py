@@ -107,8 +107,7 @@ def make_picture(volume: Volume, seed: Seed, mode: Mode, mask: Mask | None = Non
     """
     plan = plan_patch(volume.grid, seed, mode=mode, series_uid=volume.series_uid)
     first, stop = int(plan.box_first[2]), int(plan.box_stop[2])
-    slab = volume.read_slab(first, stop) if stop > first else np.zeros((0, *volume.grid.shape[1:]), dtype=np.float32)
-    scan = PartialScan(volume.grid, slab, first, mask)
+    scan = PartialScan(volume, first, stop, mask)
     frame = patch_frame(volume.grid, plan)
     whole, around = _cube(scan_box(volume.grid), 0.0), _cube(frame, MARGIN_MM)
     overview = _cut_panel(scan, _slice_plane(volume.grid), whole, seed, frame, is_overview=True)

@@ -1,12 +1,13 @@
 """Samples of a scan and its ROI on a plane that lies anywhere in the patient."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.core.conventions import AIR_HU
-from fmcib_module.core.volume import Grid
+from fmcib_module.core.volume import Volume
 
 Mask = tuple[int, NDArray[np.bool_]]
 """First slice, and (n_slices, J, I) bool: an ROI on the scan's grid."""
@@ -17,6 +18,7 @@ PARALLEL = 1e-9
 _Axes = list[NDArray[np.float64]]
 _Indices = list[NDArray[np.intp]]
 _Shares = list[NDArray[np.float32]]
+_BoxReader = Callable[[slice, slice, slice], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,18 +40,18 @@ class PlaneSamples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartialScan:
-    """Some slices of a scan.
+    """Some slices of a scan; of these, only the voxels around a plane are read.
 
     Attributes:
-        grid: Of the whole scan.
-        slab: (n, J, I) float32 HU, slices first..first+n-1.
-        first: See `slab`.
+        volume: The whole scan.
+        first: First slice that may be read.
+        stop: One past the last.
         mask: The ROI, None where there is none to show.
     """
 
-    grid: Grid
-    slab: NDArray[np.float32]
+    volume: Volume
     first: int
+    stop: int
     mask: Mask | None
 
     def sample(self, corner_mm: NDArray[np.float64], steps_mm: NDArray[np.float64], size: int) -> PlaneSamples:
@@ -61,21 +63,26 @@ class PartialScan:
             size: Rows and columns.
         """
         axes = self._source_indices(corner_mm, steps_mm, size)
-        inside = [(a >= -0.5) & (a <= n - 0.5) for a, n in zip(axes, self.grid.shape, strict=True)]
-        last = self.first + len(self.slab) - 1
-        is_read = (axes[0] >= self.first - 0.5) & (axes[0] <= last + 0.5)
+        inside = [(a >= -0.5) & (a <= n - 0.5) for a, n in zip(axes, self.volume.grid.shape, strict=True)]
+        is_read = (axes[0] >= self.first - 0.5) & (axes[0] <= self.stop - 0.5)
         shape = (size, size)
         outside = ~np.broadcast_to(inside[0] & inside[1] & inside[2], shape)
         unread = np.broadcast_to(~is_read, shape) & ~outside
         hu = np.full(shape, AIR_HU, dtype=np.float32)
-        if len(self.slab):
+        if self.stop > self.first:
             blank = outside | unread
-            hu = np.where(blank, hu, trilinear(self.slab, [axes[0] - self.first, *axes[1:]], shape))
+            size_kji = (self.stop - self.first, *self.volume.grid.shape[1:])
+            hu = np.where(blank, hu, trilinear(self._read, size_kji, [axes[0] - self.first, *axes[1:]], shape))
         return PlaneSamples(hu, outside, unread, self._roi(axes, shape))
+
+    def _read(self, slices: slice, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """A box of the slices first..stop-1."""
+        stop = min(self.first + slices.stop, self.stop)
+        return self.volume.read_slab(self.first + slices.start, stop, rows, columns)
 
     def _source_indices(self, corner_mm: NDArray[np.float64], steps_mm: NDArray[np.float64], size: int) -> _Axes:
         """Continuous k, j, i of the samples; broadcastable, not full, where a source axis follows rows or columns."""
-        to_ijk = np.linalg.inv(self.grid.matrix)
+        to_ijk = np.linalg.inv(self.volume.grid.matrix)
         start = to_ijk[:3, :3] @ corner_mm + to_ijk[:3, 3]
         per_row, per_column = steps_mm @ to_ijk[:3, :3].T
         rows, columns = np.arange(size, dtype=np.float64)[:, None], np.arange(size, dtype=np.float64)[None, :]
@@ -96,25 +103,30 @@ class PartialScan:
         first, mask = self.mask
         from_first = axes[0] - first  # the ROI ends half a slice beyond its first and last one
         ends = np.broadcast_to((from_first < -0.5) | (from_first > len(mask) - 0.5), shape)
-        return (trilinear(mask, [from_first, *axes[1:]], shape) >= 0.5) & ~ends
+
+        def read(slices: slice, rows: slice, columns: slice) -> NDArray[np.float32]:
+            return mask[slices, rows, columns].astype(np.float32)
+
+        return (trilinear(read, mask.shape, [from_first, *axes[1:]], shape) >= 0.5) & ~ends
 
 
-def trilinear(voxels: NDArray[np.generic], axes: _Axes, shape: tuple[int, int]) -> NDArray[np.float32]:
+def trilinear(read: _BoxReader, size_kji: tuple[int, ...], axes: _Axes, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Trilinear samples; positions outside take the nearest voxel.
 
     Args:
-        voxels: (K, J, I), of any kind of number.
+        read: Gives the voxels of a box: slices, rows, columns.
+        size_kji: (K, J, I) that there are.
         axes: Continuous k, j, i; together they broadcast to `shape`.
         shape: Rows and columns.
     """
     low, share = [], []
-    for along, n in zip(axes, voxels.shape, strict=True):
+    for along, n in zip(axes, size_kji, strict=True):
         clipped = np.clip(along, 0, n - 1)
         whole = np.minimum(clipped.astype(np.intp), max(n - 2, 0))
         low.append(whole)
         share.append((clipped - whole).astype(np.float32))
-    box = tuple(slice(int(a.min()), int(a.max()) + 2) for a in low)
-    touched = voxels[box].astype(np.float32)
+    box = [slice(int(a.min()), int(a.max()) + 2) for a in low]
+    touched = read(*box)
     low = [a - part.start for a, part in zip(low, box, strict=True)]
     if sum(a.size > 1 for a in low) == 2 and max(a.size for a in low) == max(shape):
         return _interpolate_in_turn(touched, low, share)

@@ -1,15 +1,22 @@
 """A CT volume that decodes only the slices asked for."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.core.conventions import Flag
 
-SlabReader = Callable[[int, int], NDArray[np.float32]]
-"""(first, stop) -> (stop - first, J, I) float32 Hounsfield units."""
+WHOLE: Final = slice(None)
+"""All rows, or all columns."""
+
+
+class SlabReader(Protocol):
+    """Reads voxels of some slices."""
+
+    def __call__(self, first: int, stop: int, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray[np.float32]:
+        """Slices first..stop-1, and of these only some rows and columns: float32 Hounsfield units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Volume:
     Attributes:
         grid: Where the voxels are.
         series_uid: SeriesInstanceUID, or an image file's safe name.
-        read_slab: Decodes slices first..stop-1.
+        read_slab: Decodes slices first..stop-1; of these it gives the rows and columns asked for.
         flags: What the reader had to do (resampled, split).
     """
 
@@ -72,9 +79,9 @@ class Volume:
     @classmethod
     def from_array(cls, voxels_hu: NDArray[np.float32], affine: NDArray[np.float64], series_uid: str) -> "Volume":
         """Wrap voxels that are already in memory, (K, J, I), with their (4, 4) LPS affine."""
+
+        def read_slab(first: int, stop: int, rows: slice = WHOLE, columns: slice = WHOLE) -> NDArray[np.float32]:
+            return np.asarray(voxels_hu[first:stop, rows, columns], dtype=np.float32)
+
         k, j, i = voxels_hu.shape
-        return cls(
-            grid=Grid.from_matrix((k, j, i), affine),
-            series_uid=series_uid,
-            read_slab=lambda first, stop: np.asarray(voxels_hu[first:stop], dtype=np.float32),
-        )
+        return cls(grid=Grid.from_matrix((k, j, i), affine), series_uid=series_uid, read_slab=read_slab)

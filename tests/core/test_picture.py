@@ -128,14 +128,14 @@ def test_only_slices_under_the_patch_are_read_and_others_are_marked():
     volume, _ = ball()
     asked: list[tuple[int, int]] = []
 
-    def noting(first: int, stop: int) -> np.ndarray:
+    def noting(first: int, stop: int, *region: slice) -> np.ndarray:
         asked.append((first, stop))
-        return volume.read_slab(first, stop)
+        return volume.read_slab(first, stop, *region)
 
     noted = Volume(volume.grid, "1.2.3", noting)
     extract_patch(noted, seed_at())
     picture = make_picture(noted, seed_at(), Mode.PUBLISHED)
-    assert asked[1] == asked[0]
+    assert (min(first for first, _ in asked[1:]), max(stop for _, stop in asked[1:])) == asked[0]
     assert picture.panels[2].samples.unread[0].all()
     assert not picture.panels[2].samples.unread[PANEL_PIXELS // 2].any()
 
