@@ -80,6 +80,10 @@ def run_command(
     compare_modes: Annotated[
         bool | None, typer.Option("--compare-modes", help="Compute each lesion in all modes and compare.")
     ] = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(help="Other extractors beside the weights (docs/extractors.md), as in `med3d=FILE,radiomics`."),
+    ] = None,
     sr: Annotated[bool | None, typer.Option("--sr/--no-sr", help="DICOM SR per series.", show_default="sr")] = None,
     seg: Annotated[
         bool | None, typer.Option("--seg/--no-seg", help="Derived DICOM SEG per series.", show_default="seg")
@@ -116,6 +120,7 @@ def run_command(
         "batch_size": batch_size,
         "stability": stability,
         "compare_modes": compare_modes,
+        "extractors": [name for names in extractor for name in names.split(",")] if extractor else None,
         "sr": sr,
         "seg": seg,
         "pictures": pictures,

@@ -17,11 +17,22 @@ from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.tables import CohortWriter, read_series_csv
 from fmcib_module.core.domain import SeriesReport
 from fmcib_module.core.errors import OutputError
+from fmcib_module.core.extractors import CARDS
 from fmcib_module.core.ledger import LEDGER_NAME, LEDGER_SCHEMA, Ledger, ProblemEntry, SeriesEntry, Status
-from fmcib_module.core.naming import COMPARISON_NAMES, PICTURE_FOLDER, is_safe_file, is_safe_name
+from fmcib_module.core.naming import (
+    COMPARISON_NAMES,
+    EXTRACTOR_SUFFIXES,
+    PICTURE_FOLDER,
+    extractor_stem,
+    is_safe_file,
+    is_safe_name,
+)
 from fmcib_module.core.report import series_rows
 
 _LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
+
+EXTRACTOR_TABLES = [f"{extractor_stem(card.name)}{suffix}" for card in CARDS for suffix in EXTRACTOR_SUFFIXES]
+"""Tables over the whole run that `extractors` asks for."""
 
 REPORT_NAME = "report.html"
 """Made of everything else in the folder, so it is not on the ledger and goes when results change."""
@@ -122,7 +133,7 @@ class EarlierResults:
         if force:
             self._remove(previous)
             return {}
-        keys = ("settings_sha256", "weights_sha256", "version")
+        keys = ("settings_sha256", "weights_sha256", "extractors", "version")
         if changed := [key for key in keys if previous.run.get(key) != self._run.get(key)]:
             what = f"OUTPUT holds results of another configuration (different: {', '.join(changed)})"
             raise OutputError(what, self.folder.name, _FORCE)
@@ -137,7 +148,7 @@ class EarlierResults:
             for folder in (inside / PICTURE_FOLDER, inside):
                 if entry.output and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-        for name in ("features.csv", "features.parquet", *COMPARISON_NAMES):
+        for name in ("features.csv", "features.parquet", *COMPARISON_NAMES, *EXTRACTOR_TABLES):
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -159,7 +170,7 @@ class RunOutput:
         self._last_flush = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (REPORT_NAME, *COMPARISON_NAMES):
+            for name in (REPORT_NAME, *COMPARISON_NAMES, *EXTRACTOR_TABLES):
                 (folder / name).unlink(missing_ok=True)
             self._flush()
         except OSError as error:

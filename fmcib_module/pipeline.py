@@ -24,6 +24,7 @@ from fmcib_module.output import RunOutput
 from fmcib_module.progress import Progress
 from fmcib_module.report import write_report
 from fmcib_module.settings import Settings, settings_from_dict
+from fmcib_module.side_by_side import SideBySide, describe_extractors
 from fmcib_module.streams import prefetch
 from fmcib_module.work import SeriesWork, digest_input
 
@@ -65,6 +66,7 @@ def run(
     settings = settings_from_dict({**(settings or Settings()).to_dict(), **overrides})
     source, output, progress = Path(source), Path(output), progress or Progress()
     provenance = check_run(source, output, settings)
+    others = SideBySide(settings)
     started = time.perf_counter()
     scan = scan_folder(source, exclude=output, progress=progress.scanned)
     scanned_s = time.perf_counter() - started
@@ -81,9 +83,11 @@ def run(
                 out.add(entry := work.taken_over)
             else:
                 entry, report = steps.write(work, output, settings=settings, provenance=provenance)
+                entry = others.add(work, report, entry, output)
                 out.add(entry, report)
             progress.series(entry)
     write_comparisons(output, out.ledger, settings)
+    others.write_tables(output, out.ledger)
     if settings.report:
         write_report(output)
     return out.ledger
@@ -232,12 +236,14 @@ def describe_run(settings: Settings, provenance: Provenance) -> dict[str, Any]:
     """What made the results, for the ledger."""
     return {
         "version": __version__,
-        "settings": {**settings.to_dict(), "weights": provenance.weights},  # a file's name, not its folder
+        # names of files, not their folders
+        "settings": {**settings.to_dict(), "weights": provenance.weights, "extractors": settings.extractor_names},
         "settings_sha256": settings.digest(),
         "weights": provenance.weights,
         "weights_sha256": provenance.weights_sha256,
         "weights_note": provenance.weights_note,
         "mode": provenance.mode.value,
+        **({"extractors": describe_extractors(settings)} if settings.extractors else {}),
         "versions": {"python": platform.python_version(), **_versions("numpy", "pydicom", "highdicom", "torch")},
         "timings_s": {},
     }

@@ -63,6 +63,7 @@ class Settings:
         irregular: refuse, or resample and flag, slices that are not one uniform grid.
         stability: Jittered seeds per lesion, whose features are compared with its own; 0 for none.
         compare_modes: Compute each lesion in all preprocessing modes and compare.
+        extractors: Other extractors beside the weights (docs/extractors.md), or NAME=FILE for weights from a file.
         sr: Write DICOM SR.
         seg: Write a derived DICOM SEG for seeds that did not come from a SEG.
         pictures: Write a picture of each lesion.
@@ -82,6 +83,7 @@ class Settings:
     irregular: Irregular = Irregular.REFUSE
     stability: int = 0
     compare_modes: bool = False
+    extractors: tuple[str, ...] = ()
     sr: bool = True
     seg: bool = True
     pictures: bool = True
@@ -95,6 +97,8 @@ class Settings:
         if not 0 <= self.stability <= MOST_JITTERS:
             what = f"stability is {self.stability}"
             raise ConfigError(what, "settings", f"use 0 (none) to {MOST_JITTERS} jittered seeds")
+        if len(set(self.extractor_names)) < len(self.extractors):
+            raise ConfigError("an extractor is named twice", "extractors", "name each once")
         for roi in self.rois:
             if roi.startswith("re:"):
                 try:
@@ -102,11 +106,19 @@ class Settings:
                 except re.error as error:
                     raise ConfigError(f"{roi!r} is not a regular expression: {error}", "rois", "correct it") from error
 
+    @property
+    def extractor_names(self) -> list[str]:
+        """Names of the extractors, without the files of their weights."""
+        return [wanted.partition("=")[0] for wanted in self.extractors]
+
     def digest(self) -> str:
-        """SHA-256 over the fields that change what is computed or written (not where it runs)."""
+        """SHA-256 over the fields that change what is computed or written (not where it runs, nor with which files)."""
         fields = {
             k: v for k, v in self.to_dict().items() if k not in {"device", "engine", "batch_size", "weights", "report"}
         }
+        if not fields.pop("extractors"):  # as before there were any
+            return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        fields["extractors"] = self.extractor_names
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

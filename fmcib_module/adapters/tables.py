@@ -66,20 +66,20 @@ def read_series_csv(path: Path) -> list[LesionRow]:
 
 
 class CohortWriter:
-    """Writes OUTPUT/features.csv and OUTPUT/features.parquet, series by series, in bounded memory.
+    """Writes OUTPUT/features.csv and OUTPUT/features.parquet (or another stem), series by series, in bounded memory.
 
     A context manager: both files appear together when the block ends, and neither where it ends with an error.
     Without any lesion nothing is written, since the number of features is then unknown.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, stem: str = "features") -> None:
         """Prepare; files are opened with the first row.
 
         Raises:
             OutputError: The folder cannot be made.
         """
-        self._csv = PendingFile(output / "features.csv")
-        self._parquet = PendingFile(output / "features.parquet")
+        self._csv = PendingFile(output / f"{stem}.csv")
+        self._parquet = PendingFile(output / f"{stem}.parquet")
         self._csv_file: TextIOWrapper | None = None
         self._parquet_writer: ParquetWriter | None = None
         self._waiting: list[LesionRow] = []

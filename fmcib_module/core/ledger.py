@@ -84,6 +84,7 @@ class RoiEntry:
         stability: How far its features move with the seed; None where the settings did not ask.
         drift: How far they move from mode to mode; empty where the settings did not ask.
         reference_distance: As in `Lesion`: 1 is the limit.
+        missing: Another extractor that was asked for -> why it gives no features of this lesion.
     """
 
     label: str
@@ -103,6 +104,7 @@ class RoiEntry:
     stability: Stability | None = None
     drift: tuple[ModeDrift, ...] = ()
     reference_distance: float | None = None
+    missing: dict[str, Reason] = field(default_factory=dict)
 
     @classmethod
     def done(
@@ -231,7 +233,9 @@ class Ledger:
         """0, 3 or 4, as the command line and the container return it."""
         if self.n_lesions == 0:
             return ExitCode.NOTHING
-        failed = self.problems or any(Status.FAILED in _statuses(entry) for entry in self.series)
+        failed = self.problems or any(
+            Status.FAILED in _statuses(entry) or any(roi.missing for roi in entry.rois) for entry in self.series
+        )
         return ExitCode.PARTIAL if failed else ExitCode.OK
 
     def counts(self) -> dict[str, int]:

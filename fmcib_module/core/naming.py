@@ -13,6 +13,9 @@ MODES_NAME: Final = "modes.csv"
 COMPARISON_NAMES: Final = (STABILITY_NAME, ICC_NAME, MODES_NAME)
 """Tables over the whole run that only some settings ask for."""
 
+EXTRACTOR_SUFFIXES: Final = (".csv", ".parquet", ".names.csv")
+"""Of the tables of another extractor over the whole run, behind `extractor_stem`."""
+
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -40,6 +43,11 @@ def picture_name(place: int, label: str) -> str:
     """
     plain = re.sub(r"[^A-Za-z0-9.-]+", "_", label).strip("._-")[:48]
     return f"{PICTURE_FOLDER}/{place + 1:03d}{'-' if plain else ''}{plain}.png"
+
+
+def extractor_stem(name: str) -> str:
+    """How the tables of another extractor than the run's weights begin."""
+    return f"features.{name}"
 
 
 def patch_name(place: int, label: str) -> str:

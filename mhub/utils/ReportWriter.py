@@ -13,6 +13,7 @@ from fmcib_module.core.ledger import LEDGER_NAME, Ledger, Reason, SeriesEntry, S
 from fmcib_module.output import RunOutput
 from fmcib_module.report import write_report
 from fmcib_module.settings import Settings
+from fmcib_module.side_by_side import SideBySide
 from fmcib_module.work import SeriesWork, load_work
 
 from .handover import (
@@ -43,13 +44,15 @@ class ReportWriter(Module):
             output = target_dir(config_of(self.config))
             facts = self._scan_facts()
             settings = settings_of(config_of(self.config))
-            ledger = self._write(facts, output, settings)
+            others = SideBySide(settings)
+            ledger = self._write(facts, output, settings, others)
             write_comparisons(output, ledger, settings)
+            others.write_tables(output, ledger)
             if settings.report:
                 write_report(output)
         add_data(self.config.data.globalInstance, (output / LEDGER_NAME).resolve(), LEDGER)
 
-    def _write(self, facts: ScanFacts, output: Path, settings: Settings) -> Ledger:
+    def _write(self, facts: ScanFacts, output: Path, settings: Settings, others: SideBySide) -> Ledger:
         instances = {instance.attr["output"]: instance for instance in self.config.data.instances}
         with RunOutput(output, facts.run) as out:
             out.add_problems(facts.problems, facts.ignored_files)
@@ -68,7 +71,8 @@ class ReportWriter(Module):
                     out.add(self._left_out(name))
                 else:
                     work = _work_of(instances[name], settings)
-                    out.add(*steps.write(work, output, settings=settings, provenance=facts.provenance))
+                    entry, report = steps.write(work, output, settings=settings, provenance=facts.provenance)
+                    out.add(others.add(work, report, entry, output), report)
         return out.ledger
 
     def _left_out(self, name: str) -> SeriesEntry:
