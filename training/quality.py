@@ -14,10 +14,10 @@ from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.settings import from_plain, read_yaml
 from training.cache import LesionCache
+from training.evaluation.estimates import Estimate, cluster_bootstrap, estimate
 from training.quality_data import read_labelled, read_repeats
 from training.quality_models import Model, hand_made, random_network, trained
 from training.quality_tasks import Outcome, judge_repeats, tell_classes
-from training.statistics import Estimate, cluster_bootstrap, estimate
 
 log = logging.getLogger(__name__)
 

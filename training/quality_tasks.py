@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.preprocessing import StandardScaler
 
+from training.evaluation.agreement import icc
+from training.evaluation.metrics import Floats, Index, auc, balanced_accuracy
 from training.monitors import effective_rank
 from training.quality_data import Labelled, Repeats
 from training.quality_models import Model
-from training.statistics import Floats, Index, auc, balanced_accuracy, icc
 
 ALPHAS: Final = tuple(10.0**n for n in range(-1, 6))
 """Ridge penalties that a probe chooses from, on its training points."""

@@ -1,4 +1,4 @@
-"""The quality measures: statistics against textbook and scikit-learn, descriptors against geometry, and the verb."""
+"""The quality measures: descriptors against geometry, and the verb."""
 
 import json
 import logging
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from sklearn import metrics
 from torch import Tensor
 
 from fmcib_module.adapters.tensor_file import write_tensors
@@ -21,7 +20,6 @@ from training.prepare import build_cache
 from training.quality_data import JITTER_MM, NOISE_HU, Labelled, read_repeats
 from training.quality_models import random_network
 from training.quality_tasks import tell_classes
-from training.statistics import auc, balanced_accuracy, cluster_bootstrap, estimate, icc
 
 
 def _ball(radius: float, inside_hu: float = 60.0, outside_hu: float = -100.0) -> Tensor:
@@ -33,44 +31,6 @@ def _ball(radius: float, inside_hu: float = 60.0, outside_hu: float = -100.0) ->
 
 def _feature(patch: Tensor, name: str) -> float:
     return float(describe(patch)[0, NAMES.index(name)])
-
-
-def test_icc_is_that_of_shrout_and_fleiss() -> None:
-    judges = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]  # their Table 2
-    assert icc(np.array(judges, dtype=float)[:, :, None])[0] == pytest.approx(0.17, abs=0.005)  # their Table 4
-
-
-def test_icc_is_1_without_error_and_unknown_for_a_constant() -> None:
-    rows = np.arange(5.0)
-    values = np.stack([np.stack([rows, rows], axis=1), np.ones((5, 2))], axis=2)
-    assert icc(values)[0] == 1
-    assert np.isnan(icc(values)[1])
-
-
-def test_auc_and_balanced_accuracy_are_scikit_learns() -> None:
-    rng = np.random.default_rng(0)
-    scores, positive = rng.integers(0, 6, 40).astype(float), rng.random(40) < 0.4  # with ties
-    assert auc(scores, positive) == pytest.approx(metrics.roc_auc_score(positive, scores))
-    predicted, truth = rng.integers(0, 3, 40), rng.integers(0, 3, 40)
-    assert balanced_accuracy(predicted, truth) == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
-    assert np.isnan(auc(scores[:3], np.ones(3, dtype=bool)))
-
-
-def test_resamples_hold_whole_clusters_and_are_shared_by_the_metrics() -> None:
-    clusters = ["a", "b", "b", "c", "c", "c"]
-    sizes, again = cluster_bootstrap([len, len], clusters, n_resamples=200, seed=1)
-    assert sizes == again
-    assert set(sizes) == {a + 2 * b + 3 * (3 - a - b) for a in range(4) for b in range(4 - a)}
-
-
-def test_the_interval_of_a_mean_is_about_that_of_its_standard_error() -> None:
-    values = np.random.default_rng(0).normal(size=400)
-    (means,) = cluster_bootstrap(
-        [lambda drawn: float(values[drawn].mean())], [str(n) for n in range(400)], n_resamples=2000, seed=0
-    )
-    found = estimate(float(values.mean()), means)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert found.low < found.value < found.high
 
 
 @pytest.mark.parametrize("radius", [6.0, 9.0, 14.0])

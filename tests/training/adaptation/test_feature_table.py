@@ -1,6 +1,7 @@
 """Feature tables: what is written is read back, OUTPUT of the chain is read too, what cannot be right is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,7 +111,7 @@ def test_an_output_of_two_modes_is_refused(tmp_path: Path) -> None:
         ("time", ["1", "soon", "2"], "time is not a number everywhere"),
     ],
 )
-def test_wrong_columns_are_refused(column: str, values: list[object], message: str) -> None:
+def test_wrong_columns_are_refused(column: str, values: list[Any], message: str) -> None:
     frame = some_table(3).frame
     frame[column] = values
     with pytest.raises(InputError, match=message):
