@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-all golden bench image-test mhub-submission mhub-test-data lock
+.PHONY: help setup runtime demo fmt check test test-all golden bench docs image-test mhub-submission mhub-test-data lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -38,6 +38,10 @@ golden: setup ## compare with the published implementation
 
 bench: setup ## time ours against the published package, about 15 minutes; see benchmarks/README.md
 	$(BIN)/python -m benchmarks.all
+
+docs: setup ## the documentation as a site, in build/site
+	$(BIN)/python -m docs.make_reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 image-test: setup ## as root: build the container image and run it for real; DEVICE=gpu with torch in it
 	tests/image/run.sh $(or $(DEVICE),cpu)
