@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import file_digest
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,11 +48,28 @@ def read_ledger(folder: Path) -> Ledger | None:
     Raises:
         OutputError: There is one that cannot be read.
     """
-    path = folder / LEDGER_NAME
     try:
-        raw = json.loads(path.read_bytes())
+        return parse_ledger((folder / LEDGER_NAME).read_bytes(), LEDGER_NAME)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _not_readable(error, LEDGER_NAME) from error
+
+
+def parse_ledger(content: bytes, name: str) -> Ledger:
+    """The ledger that a file holds.
+
+    Args:
+        content: JSON.
+        name: The file's, for messages.
+
+    Raises:
+        OutputError: It is none of ours, is damaged, or names files that could lie outside OUTPUT.
+    """
+    try:
+        raw = json.loads(content)
         if raw["schema"] != LEDGER_SCHEMA:
-            raise OutputError(f"ledger has schema {raw['schema']!r}", path.name, f"this version reads {LEDGER_SCHEMA}")
+            raise OutputError(f"ledger has schema {raw['schema']!r}", name, f"this version reads {LEDGER_SCHEMA}")
         ledger = _LEDGER.validate_python(
             {key: raw[key] for key in ("run", "series", "problems", "ignored_files", "complete")}
         )
@@ -59,14 +77,10 @@ def read_ledger(folder: Path) -> Ledger | None:
         unsafe = [entry.output for entry in written if not is_safe_name(entry.output)]
         unsafe += [name for entry in written for name in entry.files if not is_safe_file(name)]
         if unsafe:
-            raise OutputError(f"ledger names {unsafe[0]!r}, which is no file of ours", path.name, _FORCE)
+            raise OutputError(f"ledger names {unsafe[0]!r}, which is no file of ours", name, _FORCE)
         return ledger
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise OutputError(
-            f"ledger cannot be read ({type(error).__name__})", path.name, "choose another folder, or use --force"
-        ) from error
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise _not_readable(error, name) from error
 
 
 class EarlierResults:
@@ -166,6 +180,7 @@ class RunOutput:
         """
         self.folder = folder
         self.ledger = Ledger(run={"started": now(), **run})
+        self._changing = Lock()  # the encoder describes itself from the thread that it works in
         self._earlier = EarlierResults(folder, run, force=force)
         self._last_flush = 0.0
         try:
@@ -212,7 +227,8 @@ class RunOutput:
         elif entry.files:
             self._cohort.add(read_series_csv(table), table)
         self._earlier.supersede(entry)
-        self.ledger = replace(self.ledger, series=(*self.ledger.series, entry))
+        with self._changing:
+            self.ledger = replace(self.ledger, series=(*self.ledger.series, entry))
         if time.monotonic() - self._last_flush > FLUSH_AFTER_S:
             self._flush()
 
@@ -229,7 +245,8 @@ class RunOutput:
         self._describe(encoder=dict(encoder))
 
     def _describe(self, **more: Any) -> None:
-        self.ledger = replace(self.ledger, run={**self.ledger.run, **more})
+        with self._changing:
+            self.ledger = replace(self.ledger, run={**self.ledger.run, **more})
 
     def _flush(self) -> None:
         ledger = self.ledger
@@ -246,6 +263,11 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _not_readable(error: Exception, name: str) -> OutputError:
+    reason = type(error).__name__
+    return OutputError(f"ledger cannot be read ({reason})", name, "choose another folder, or use --force")
 
 
 def _not_writable(error: OSError) -> OutputError:

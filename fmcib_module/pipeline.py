@@ -34,6 +34,9 @@ Job = tuple[SeriesWork, Iterator[tuple[int, Patch]]]
 PREFETCHED_PATCHES = 8
 """Patches that are cut ahead of the network: 4 MB, and the slices of the series they came from."""
 
+SERIES_TO_WRITE = 8
+"""Series that wait to be written while the network goes on: those of a full batch of single lesions."""
+
 
 def run(
     source: str | Path,
@@ -78,7 +81,7 @@ def run(
         encode = LazyEncoder(settings, out)
         if candidates and not out.resumes:
             encode.load_ahead()
-        for work in encode_stream(encode, _jobs(candidates, settings, out)):
+        for work, _ in prefetch(encode_stream(encode, _jobs(candidates, settings, out)), SERIES_TO_WRITE):
             if work.taken_over is not None:
                 out.add(entry := work.taken_over)
             else:
@@ -129,7 +132,7 @@ def _jobs(candidates: Iterable[Series], settings: Settings, out: RunOutput) -> I
             yield work, steps.cut(work, settings)
 
 
-def encode_stream(encode: "LazyEncoder", jobs: Iterable[Job]) -> Iterator[SeriesWork]:
+def encode_stream(encode: "PatchEncoder", jobs: Iterable[Job]) -> Iterator[SeriesWork]:
     """Fill batches across lesions, series and patients; hand each series on when its last lesion is done.
 
     Seeds are found and patches cut in a thread of their own while the network works; an engine that gives the same
@@ -169,6 +172,21 @@ def _flattened(jobs: Iterable[Job]) -> Iterator[tuple[SeriesWork, int, Patch | N
         for place, patch in patches:
             yield work, place, patch
         yield work, -1, None
+
+
+class PatchEncoder(Protocol):
+    """What computes features of patches; `LazyEncoder` is one."""
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per call."""
+
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether a small batch costs no more per patch than a full one."""
+
+    def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
+        """(n, n_features) float32."""
 
 
 class EncoderNotes(Protocol):
