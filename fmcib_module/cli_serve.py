@@ -11,7 +11,7 @@ from fmcib_module.core.errors import ConfigError
 
 def serve_command(
     config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file, see config/serve.yml; options below win.")
+        Path | None, typer.Option("--config", help="YAML file, see config/pacs/serve.yml; options below win.")
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="For received objects, state and results.")] = None,
     ae_title: Annotated[str | None, typer.Option(help="AE title of the node.", show_default="FMCIB")] = None,

@@ -27,8 +27,8 @@ PAGE: Final = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 <style>body{font:15px system-ui;margin:2em;max-width:70em}td,th{text-align:left;padding:.2em 1em .2em 0}
 .dead,.retrying,.bad{color:#b00020}</style>
 <h1>{{ title }}</h1>
-<p>Research use only. {% if healthy %}Running.{% else %}<b class="bad">{{ trouble }}</b>{% endif %} 
-Open associations: {{ associations }}. Objects received: {{ received }}, refused: {{ refused }}.</p>
+<p>Research use only. {% if healthy %}Running.{% else %}<b class="bad">{{ trouble }}</b>{% endif %} Open
+associations: {{ associations }}. Objects received: {{ received }}, refused: {{ refused }}.</p>
 <h2>Queue</h2>
 <table><tr>{% for state in counts %}<th>{{ state }}{% endfor %}
 {% for name in waiting %}<th>for {{ name }}{% endfor %}
