@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 KINDS: Final[dict[str, tuple[str, str, str]]] = {
     "deeplesion": ("training.cohorts.deeplesion", "DeepLesionSettings", "build_deeplesion"),
+    "luna16": ("training.cohorts.luna16", "Luna16Settings", "build_luna16"),
 }
 """Kind -> (module, its settings, its function); a module is imported when its kind is used."""
 
