@@ -15,7 +15,6 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "features": ("training.adaptation.features", "features"),
     "quality": ("training.quality", "quality"),
     "probe": ("training.adaptation.probe", "probe"),
-    "evaluate": ("training.evaluation.evaluate", "evaluate"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 
