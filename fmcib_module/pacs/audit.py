@@ -1,9 +1,11 @@
 """What the node did, as one JSON object per line, and how often, for /metrics; never who a patient is."""
 
 import json
+import logging
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,13 @@ QUIET_EVENTS: Final = frozenset({"object-stored", "object-repeated", "associatio
 
 LONGEST_TEXT: Final = 300
 """Characters of a value; what a peer sends may be anything."""
+
+
+def silence_libraries() -> None:
+    """Keep what DICOM libraries remark out of the process's output: they quote values, which may name a patient."""
+    for name in ("pynetdicom", "pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore")
 
 
 class Audit:

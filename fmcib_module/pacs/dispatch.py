@@ -16,7 +16,7 @@ from fmcib_module.pacs.spool import Spool, flush_folder
 from fmcib_module.pacs.state import State, StudyRow, StudyState, digest_objects, set_state
 from fmcib_module.pacs.worker import Job, Outcome, Work, Worker, WorkerError
 
-POLL_S: Final = 0.2
+POLL_S: Final = 0.1
 KEEP_HOUSE_S: Final = 10.0
 REASON_NAME: Final = "reason.json"
 

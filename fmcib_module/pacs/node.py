@@ -1,9 +1,9 @@
 """The DICOM node: who may call, what is accepted, and with which status it is answered (pynetdicom)."""
 
-import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +43,9 @@ TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2.5",  # RLE
 )
 """In the order of preference; the chain decodes them all."""
+
+INVALID_PDU: Final = "Evt19"
+"""Event of the upper layer's state machine, which aborts (PS3.8 9.2.3)."""
 
 LONGEST_REQUEST: Final = 131072
 """Bytes of an association request, which the negotiated length does not bind: 128 contexts take about 30,000."""
@@ -113,8 +116,9 @@ class Node:
 
     def _bound(self, event: Any) -> None:
         """Bound what a connection may cost, before a byte of it is read."""
-        transport = event.assoc.dul.socket
-        transport.recv = BoundedReceiver(transport.socket, self._settings, self._audit)
+        dul = event.assoc.dul
+        dul.socket.recv = BoundedReceiver(dul.socket.socket, self._settings, self._audit)
+        dul.state_machine.do_action = _surviving(dul, dul.state_machine.do_action, self._audit)
 
     def _check_caller(self, event: Any) -> None:
         """Reject whoever is not on the list, or asks for somebody else."""
@@ -202,6 +206,22 @@ class BoundedReceiver:
         self._since_message = 0
 
 
+def _surviving(dul: Any, do_action: Callable[[str], None], audit: Audit) -> Callable[[str], None]:
+    """Pynetdicom's state machine, but a message that it cannot take ends the association, not the thread."""
+
+    def act(event: str) -> None:
+        try:
+            do_action(event)
+        except Exception as error:  # noqa: BLE001  # what a malformed command set raises has no common base
+            audit("association-cut", reason=f"malformed message ({type(error).__name__})")
+            if event == INVALID_PDU:
+                dul.kill_dul()
+            else:
+                dul.event_queue.put(INVALID_PDU)
+
+    return act
+
+
 def _message_is_whole(event: Any) -> None:
     transport = event.assoc.dul.socket
     if transport is not None and isinstance(transport.recv, BoundedReceiver):
@@ -214,7 +234,6 @@ def _application_entity(settings: NodeSettings) -> "ApplicationEntity":
         from pynetdicom.ae import ApplicationEntity
     except ImportError as error:
         raise ConfigError("package pynetdicom is not installed", "serve", "pip install 'fmcib-module[pacs]'") from error
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # it may quote data sets; ours is the audit log
     _config.LOG_HANDLER_LEVEL = "none"
     entity = ApplicationEntity(settings.ae_title)
     entity.maximum_associations = settings.maximum_associations
@@ -234,6 +253,7 @@ def _server_class() -> Any:
         """Closes connections above a number; TLS is negotiated in a connection's own thread."""
 
         daemon_threads = True
+        request_queue_size = 128
         most_connections = 0
         audit: Audit
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from fmcib_module.core.errors import ConfigError
-from fmcib_module.pacs.audit import Audit
+from fmcib_module.pacs.audit import Audit, silence_libraries
 from fmcib_module.pacs.delivery import Deliverer
 from fmcib_module.pacs.dispatch import Dispatcher
 from fmcib_module.pacs.node import Node
@@ -72,7 +72,13 @@ class Service:
                 self.http_port = status.port
                 stack.callback(status.close)
             audit("node-started", ae_title=settings.ae_title, port=self.port, http_port=self.http_port)
+            self._node = node
             self._stack = stack.pop_all()
+
+    @property
+    def associations(self) -> int:
+        """How many are open."""
+        return self._node.associations
 
     def __enter__(self) -> "Service":
         return self
@@ -90,6 +96,7 @@ def serve(settings: NodeSettings, log: IO[str], work: Work = run_study) -> None:
     Raises:
         ConfigError: It cannot be started.
     """
+    silence_libraries()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -15,6 +15,7 @@ from typing import Final
 
 from fmcib_module.core.errors import FmcibError, OutputError
 from fmcib_module.core.ledger import ExitCode, Ledger, Status
+from fmcib_module.pacs.audit import silence_libraries
 from fmcib_module.settings import Settings
 
 STUDIES_PER_PROCESS: Final = 100
@@ -165,10 +166,22 @@ class Worker:
         self._left = STUDIES_PER_PROCESS
 
 
+def attempt(work: Work, job: Job) -> Outcome | str:
+    """Work on a study; what goes wrong comes back as a text."""
+    try:
+        return work(job)
+    except FmcibError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001  # a study must not end the process; messages may quote values
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
+
+
 def _serve(connection: Connection, work: Work, lock: Path) -> None:
     """The process: take jobs until the node closes the connection; end at once when the node is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the node decides
+    silence_libraries()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -177,14 +190,7 @@ def _serve(connection: Connection, work: Work, lock: Path) -> None:
                 job = connection.recv()
             except (EOFError, OSError):
                 return
-            try:
-                answer: Outcome | str = work(job)
-            except FmcibError as error:
-                answer = str(error)
-            except Exception as error:  # noqa: BLE001  # a study must not end the process; messages may quote values
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                answer = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
-            connection.send(answer)
+            connection.send(attempt(work, job))
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -16,9 +17,10 @@ from pynetdicom import AE
 from fmcib_module.adapters.derived import MANUFACTURER, PRODUCT
 from fmcib_module.adapters.roi_writer import rtstruct_dataset
 from fmcib_module.adapters.study_writer import StudyTags, ct_datasets, start_dataset, uid_from
+from fmcib_module.pacs import dispatch
 from fmcib_module.pacs.node_settings import NodeSettings, read_node_settings
 from fmcib_module.pacs.service import Service
-from fmcib_module.pacs.worker import Job, Outcome
+from fmcib_module.pacs.worker import Job, Outcome, WorkerError, attempt
 from tests import phantoms
 
 SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -50,7 +52,7 @@ def quick_work(job: Job) -> Outcome:
     names = "|".join(path.name for path in job.objects)
     sr.SOPInstanceUID = sr.file_meta.MediaStorageSOPInstanceUID = uid_from("sr", names)
     sr.Manufacturer, sr.ManufacturerModelName = MANUFACTURER, PRODUCT
-    sr.ContentTime = f"{time.time_ns() % 10**6:06d}"  # another run makes another content
+    sr.SeriesDescription = f"made at {time.time_ns()}"  # another run makes another content
     job.output.mkdir(parents=True, exist_ok=True)
     sr.save_as(job.output / "one.sr.dcm", enforce_file_format=True)
     return Outcome(("one.sr.dcm",), 1)
@@ -63,14 +65,9 @@ def failing_work(job: Job) -> Outcome:
     raise OSError(28, "SECRET^NAME")
 
 
-def dying_work(job: Job) -> Outcome:
-    """Takes its process along the first time, as a crash in a library would."""
-    import os
-
-    mark = job.output.parent.parent / "died"
-    if not mark.exists():
-        mark.touch()
-        os._exit(139)
+def slow_work(job: Job) -> Outcome:
+    """As `quick_work`, after half a second."""
+    time.sleep(0.5)
     return quick_work(job)
 
 
@@ -87,20 +84,36 @@ def node_settings(folder: Path, **overrides: Any) -> NodeSettings:
         "http_port": -1,
         "peers": [{"ae_title": "TESTER", "address": "127.0.0.1"}],
         "free_disk_gb": 0.1,
-        "quiet_s": 0.3,
-        "back_off_s": 0.1,
+        "quiet_s": 0.2,
+        "back_off_s": 0.05,
         "timeout_s": 5.0,
     }
     return read_node_settings(None, **{**values, **overrides})
 
 
+class InlineWorker:
+    """Works in the node's own process, which starts no other; `test_worker.py` is about the real ones."""
+
+    def __init__(self, work: Callable[[Job], Outcome], _lock: Path) -> None:
+        self._work = work
+
+    def run(self, job: Job, _timeout_s: float) -> Outcome:
+        answer = attempt(self._work, job)
+        if isinstance(answer, str):
+            raise WorkerError(answer)
+        return answer
+
+    def stop(self) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def running(
-    settings: NodeSettings, work: Callable[[Job], Outcome] = quick_work
+    settings: NodeSettings, work: Callable[[Job], Outcome] = quick_work, worker: type = InlineWorker
 ) -> Iterator[tuple[Service, io.StringIO]]:
     """A node in this process, and its log."""
     log = io.StringIO()
-    with Service(settings, log, work) as service:
+    with mock.patch.object(dispatch, "Worker", worker), Service(settings, log, work) as service:
         yield service, log
 
 
