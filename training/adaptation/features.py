@@ -32,7 +32,7 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class FeatureSettings:
-    """The keys of the YAML file are exactly these fields; paths relative to the file.
+    """The keys of the YAML file are exactly these fields; paths relative to where it is run.
 
     Attributes:
         output: Folder of the feature tables.
@@ -68,7 +68,7 @@ def features(settings_path: Path) -> list[Path]:
         OutputError: The folder cannot be written.
     """
     settings = from_plain(FeatureSettings, read_yaml(settings_path), where=settings_path.name)
-    paths, missing = compute_features(settings, settings_path.parent)
+    paths, missing = compute_features(settings)
     for what, reason in missing:
         log.warning("%s: %s", what, reason)
     if missing:
@@ -77,12 +77,11 @@ def features(settings_path: Path) -> list[Path]:
     return paths
 
 
-def compute_features(settings: FeatureSettings, base: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+def compute_features(settings: FeatureSettings) -> tuple[list[Path], list[tuple[str, str]]]:
     """Compute and write what is not there yet.
 
     Args:
         settings: What.
-        base: Folder that its paths are relative to.
 
     Returns:
         The tables, and (what, reason) of every lesion that is in none or not in all of them.
@@ -94,8 +93,8 @@ def compute_features(settings: FeatureSettings, base: Path) -> tuple[list[Path],
         OutputError: The folder cannot be written.
     """
     choices = {choose_extractor(wanted).card.name: wanted for wanted in settings.extractors}
-    lesions = open_lesions(settings.data, base)
-    paths = {name: base / settings.output / f"{name}.parquet" for name in choices}
+    lesions = open_lesions(settings.data)
+    paths = {name: Path(settings.output) / f"{name}.parquet" for name in choices}
     to_do = {name: wanted for name, wanted in choices.items() if not _is_done(paths[name], wanted, lesions)}
     for name in choices.keys() - to_do.keys():
         log.info("%s is there already", paths[name].name)

@@ -35,7 +35,7 @@ moved it)."""
 
 @dataclass(frozen=True, slots=True)
 class LesionSettings:
-    """Section `data`: a table with its images, or a cache; paths relative to the settings' file.
+    """Section `data`: a table with its images, or a cache; paths relative to where it is run.
 
     Attributes:
         table: Lesion table (CSV or Parquet).
@@ -85,30 +85,26 @@ class Lesions(Protocol):
         """
 
 
-def open_lesions(settings: LesionSettings, base: Path) -> Lesions:
+def open_lesions(settings: LesionSettings) -> Lesions:
     """Open what a section `data` names.
-
-    Args:
-        settings: The section.
-        base: Folder that its paths are relative to.
 
     Raises:
         InputError: The table is wrong, or the cache absent or damaged.
     """
-    return CacheLesions(base / settings.cache) if settings.cache else TableLesions(settings, base)
+    return CacheLesions(Path(settings.cache)) if settings.cache else TableLesions(settings)
 
 
 class TableLesions:
     """`Lesions` of a table, cut from its image files and DICOM series."""
 
-    def __init__(self, settings: LesionSettings, base: Path) -> None:
+    def __init__(self, settings: LesionSettings) -> None:
         """Read the table, and find its scans by their headers.
 
         Raises:
             InputError: The table is wrong, or not one of its scans is there.
         """
-        path = base / settings.table
-        self._images = base / settings.images if settings.images else path.parent
+        path = Path(settings.table)
+        self._images = Path(settings.images) if settings.images else path.parent
         self._irregular = settings.irregular
         table = read_lesion_table(path, shared_patients=settings.shared_patients)
         self._jobs, self.failures = collect_jobs(

@@ -36,6 +36,7 @@ def settings(folder, **values):
 def inputs(tmp_path, monkeypatch):
     """Two scans with two lesions each; columns that mean nothing here, and outcomes."""
     monkeypatch.setenv("FMCIB_CACHE", str(tmp_path / "cache_of_weights"))
+    monkeypatch.chdir(tmp_path)
     scans.make_inputs(tmp_path, n_scans=2)
     table = pd.read_csv(tmp_path / "lesions.csv")
     table = table.assign(lesion=[f"L{n}" for n in range(4)], split=["train", "train", "test", "test"])
@@ -84,8 +85,8 @@ def test_each_scan_is_read_once_for_all_extractors(inputs, monkeypatch):
 def test_a_cache_gives_the_same_within_its_rounding_to_whole_hu(inputs):
     prepare = scans.PrepareSettings(cache="cache", licence="CC0-1.0", tables=("lesions.csv",), mode=Mode.CENTRED)
     build_cache(prepare, inputs)
-    of_cache = open_lesions(LesionSettings(cache="cache"), inputs)
-    of_table = open_lesions(LesionSettings(table="lesions.csv", mode=Mode.CENTRED), inputs)
+    of_cache = open_lesions(LesionSettings(cache="cache"))
+    of_table = open_lesions(LesionSettings(table="lesions.csv", mode=Mode.CENTRED))
     order = [of_cache.frame["lesion"].tolist().index(name) for name in of_table.frame["lesion"]]
     form = {"x": load_extractor("mini", device="cpu").card.form}
     cached = {row: found["x"].voxels for row, found in of_cache.regions(form)}
@@ -98,7 +99,8 @@ def test_a_cache_gives_the_same_within_its_rounding_to_whole_hu(inputs):
     assert of_cache.frame["time"].iloc[order].tolist() == of_table.frame["time"].tolist()
 
 
-def test_dicom_series_are_found_by_their_uid(tmp_path):
+def test_dicom_series_are_found_by_their_uid(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     study = phantoms.write_study(tmp_path / "dicom", lesions=LESIONS)
     x, y, z = study.centroids["GTV-1"]
     scans.write_table(
@@ -136,15 +138,15 @@ def test_radiomics_measure_the_mask_of_each_lesion_and_the_others_are_named(inpu
 
 def test_what_is_there_is_kept_and_what_changed_is_made_again(inputs):
     one = FeatureSettings("features", LesionSettings(table="lesions.csv"), ("mini",), device="cpu")
-    (path,), _ = compute_features(one, inputs)
+    (path,), _ = compute_features(one)
     before = path.stat().st_mtime_ns
-    compute_features(one, inputs)
+    compute_features(one)
     assert path.stat().st_mtime_ns == before
     table = pd.read_csv(inputs / "lesions.csv")
     table.loc[0, "coordX"] += 3
     table.to_csv(inputs / "lesions.csv", index=False)
     old = read_feature_table(path).values
-    compute_features(one, inputs)
+    compute_features(one)
     changed = (read_feature_table(path).values != old).any(axis=1)
     assert changed.tolist() == [True, False, False, False]
 
