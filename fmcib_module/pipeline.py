@@ -3,23 +3,20 @@
 import platform
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from fmcib_module import __version__, steps
 from fmcib_module.adapters import weights as registry
 from fmcib_module.adapters.dicom_import import scan_folder
-from fmcib_module.adapters.runner import Encoder, choose_device, choose_engine, load_encoder
+from fmcib_module.adapters.runner import choose_device, choose_engine
 from fmcib_module.comparison_tables import write_comparisons
 from fmcib_module.core.domain import Patch, Provenance, Scan, Series
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.core.ledger import Ledger, ProblemEntry, SeriesEntry
+from fmcib_module.lazy_encoder import LazyEncoder, PatchEncoder
 from fmcib_module.output import RunOutput
 from fmcib_module.progress import Progress
 from fmcib_module.report import write_report
@@ -45,6 +42,7 @@ def run(
     settings: Settings | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    encode: LazyEncoder | None = None,
     **overrides: Any,
 ) -> Ledger:
     """Run the chain on a folder.
@@ -55,6 +53,7 @@ def run(
         settings: Defaults if None.
         force: Replace results of another configuration.
         progress: Callbacks for a progress display.
+        encode: The encoder of these settings, where the caller has started to load it; else it is loaded here.
         overrides: Fields of `Settings`, as in `run(..., weights="fmcib", mode="centred")`.
 
     Returns:
@@ -78,7 +77,8 @@ def run(
         out.time("scan", scanned_s)
         candidates = _candidates(scan, settings, out)
         progress.planned(len(candidates))
-        encode = LazyEncoder(settings, out)
+        encode = encode or LazyEncoder(settings)
+        encode.tell(out)
         if candidates and not out.resumes:
             encode.load_ahead()
         for work, _ in prefetch(encode_stream(encode, _jobs(candidates, settings, out)), SERIES_TO_WRITE):
@@ -105,6 +105,16 @@ def check_run(source: Path, output: Path, settings: Settings) -> Provenance:
     """
     if source.resolve() == output.resolve():
         raise ConfigError("INPUT and OUTPUT are the same folder", output.name, "write to another folder")
+    return check_settings(settings)
+
+
+def check_settings(settings: Settings) -> Provenance:
+    """What settings would make, if device and weights are in order.
+
+    Raises:
+        ConfigError: There is no such device or engine here.
+        WeightsError: The weights are absent or damaged.
+    """
     choose_engine(settings.engine, choose_device(settings.device))
     weights = registry.verify(settings.weights)
     return Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
@@ -132,7 +142,7 @@ def _jobs(candidates: Iterable[Series], settings: Settings, out: RunOutput) -> I
             yield work, steps.cut(work, settings)
 
 
-def encode_stream(encode: "PatchEncoder", jobs: Iterable[Job]) -> Iterator[SeriesWork]:
+def encode_stream(encode: PatchEncoder, jobs: Iterable[Job]) -> Iterator[SeriesWork]:
     """Fill batches across lesions, series and patients; hand each series on when its last lesion is done.
 
     Seeds are found and patches cut in a thread of their own while the network works; an engine that gives the same
@@ -172,82 +182,6 @@ def _flattened(jobs: Iterable[Job]) -> Iterator[tuple[SeriesWork, int, Patch | N
         for place, patch in patches:
             yield work, place, patch
         yield work, -1, None
-
-
-class PatchEncoder(Protocol):
-    """What computes features of patches; `LazyEncoder` is one."""
-
-    @property
-    def batch_size(self) -> int:
-        """Patches per call."""
-
-    @property
-    def takes_any_batch(self) -> bool:
-        """Whether a small batch costs no more per patch than a full one."""
-
-    def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
-        """(n, n_features) float32."""
-
-
-class EncoderNotes(Protocol):
-    """Who wants to know about the encoder once it is loaded; `RunOutput` is one."""
-
-    def time(self, step: str, seconds: float) -> None:
-        """How long a step of the whole run took."""
-
-    def describe_encoder(self, encoder: Mapping[str, Any]) -> None:
-        """What computes the features."""
-
-
-class LazyEncoder:
-    """The encoder, loaded once: ahead of the first patch where that is sure to come, else with it."""
-
-    def __init__(self, settings: Settings, out: EncoderNotes | None = None) -> None:
-        """Remember what to load."""
-        self._settings = settings
-        self._out = out
-        self._loading: Future[tuple[Encoder, float]] | None = None
-
-    def load_ahead(self) -> None:
-        """Load in a thread of its own, while seeds are found and slices decoded."""
-        if self._loading is None:
-            thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load-encoder")
-            self._loading = thread.submit(self._load)
-            thread.shutdown(wait=False)
-
-    def _load(self) -> tuple[Encoder, float]:
-        started = time.perf_counter()
-        settings = self._settings
-        encoder = load_encoder(
-            settings.weights, device=settings.device, engine=settings.engine, precision=settings.precision
-        )
-        return encoder, time.perf_counter() - started
-
-    @property
-    def encoder(self) -> Encoder:
-        """Load now, or wait for what was started ahead."""
-        self.load_ahead()
-        assert self._loading is not None
-        return self._loading.result()[0]
-
-    @property
-    def batch_size(self) -> int:
-        """Patches per forward pass."""
-        return self._settings.batch_size or self.encoder.batch_size
-
-    @property
-    def takes_any_batch(self) -> bool:
-        """Whether a small batch costs no more per patch than a full one."""
-        return self.encoder.takes_any_batch
-
-    def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
-        """(n, n_features) float32."""
-        features = self.encoder.encode(patches, batch_size=self.batch_size)
-        if self._out is not None and self._loading is not None:
-            self._out.time("load_encoder", self._loading.result()[1])
-            self._out.describe_encoder(self.encoder.describe())
-            self._out = None  # once: a reduced precision is measured on the first batch
-        return features
 
 
 def describe_run(settings: Settings, provenance: Provenance) -> dict[str, Any]:

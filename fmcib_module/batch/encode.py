@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fmcib_module.adapters.runner import load_encoder
 from fmcib_module.core.domain import Patch
-from fmcib_module.pipeline import LazyEncoder, PatchEncoder
+from fmcib_module.lazy_encoder import LazyEncoder, PatchEncoder
 from fmcib_module.settings import Settings
 
 

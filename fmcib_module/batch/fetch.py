@@ -66,10 +66,12 @@ class Scratch:
         """
         with translated_errors(parent):
             parent.mkdir(parents=True, exist_ok=True)
-            _delete_of_dead(parent)
-            self.folder = Path(tempfile.mkdtemp(prefix="worker-", dir=parent))
-            self._lock = _lock_of(self.folder).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            with (parent / "lock").open("w") as lock:  # nobody deletes what is not locked yet
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                _delete_of_dead(parent)
+                self.folder = Path(tempfile.mkdtemp(prefix="worker-", dir=parent))
+                self._lock = _lock_of(self.folder).open("w")
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.peak_bytes = 0
         self._limit = limit_bytes
         self._used = 0

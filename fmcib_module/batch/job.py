@@ -19,7 +19,7 @@ from fmcib_module.batch.worker import JobPlan, Outcome
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import Ledger
 from fmcib_module.output import parse_ledger
-from fmcib_module.pipeline import check_run, describe_run
+from fmcib_module.pipeline import check_settings, describe_run
 from fmcib_module.progress import Progress
 from fmcib_module.settings import Settings
 
@@ -85,7 +85,7 @@ def run_batch(
     settings, options, progress = settings or Settings(), options or BatchOptions(), progress or Progress()
     root = (options.root or manifest.parent).absolute()
     items = read_manifest(manifest, indices=options.indices)
-    provenance = check_run(manifest, manifest if scheme_of(output) else local_path(output), settings)
+    provenance = check_settings(settings)
     run = describe_run(settings, provenance)
     try:
         store = open_store(output, anonymous=options.anonymous)

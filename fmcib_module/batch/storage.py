@@ -108,7 +108,7 @@ def fetch_object(source: RemoteObject, target: Path, *, scheme: str, anonymous: 
     def attempt() -> None:
         fs.get_file(source.path, str(partial))
         problem = difference(partial, source)
-        if problem and not (problem == OTHER_MD5 and _is_encrypted(fs, source)):
+        if problem and not (problem == OTHER_MD5 and _is_encrypted(fs, source.path)):
             raise DamagedError(problem)
         partial.replace(target)
 
@@ -139,10 +139,11 @@ def short_name(location: str) -> str:
     return "/".join(location.rstrip("/").split("/")[-2:])
 
 
-def is_as_sent(about: dict[str, Any], content: bytes) -> bool:
-    """Whether what a store says of an object fits the bytes that were sent; S3 has checked their MD5 itself."""
-    stated = base64.b64decode(about["md5Hash"]).hex() if "md5Hash" in about else ""
-    return int(about["size"]) == len(content) and stated in ("", _digest(content))
+def is_as_stored(fs: Any, path: str, content: bytes) -> bool:
+    """Whether bytes that were sent to a store, or came from it, are what it holds, by its size and MD5."""
+    about = fs.info(path)
+    stated = _md5_of(about)
+    return int(about["size"]) == len(content) and (stated in ("", _digest(content)) or _is_encrypted(fs, path))
 
 
 def checked_upload(scheme: str, content: bytes) -> dict[str, str]:
@@ -164,11 +165,11 @@ def _md5_of(about: dict[str, Any]) -> str:
     return etag if _PLAIN_ETAG.fullmatch(etag) else ""
 
 
-def _is_encrypted(fs: Any, source: RemoteObject) -> bool:
+def _is_encrypted(fs: Any, path: str) -> bool:
     """Whether S3 keeps an object under keys that make its ETag something else than its MD5."""
     if not hasattr(fs, "call_s3"):
         return False
-    bucket, _, key = source.path.partition("/")
+    bucket, _, key = path.partition("/")
     head = fs.call_s3("head_object", Bucket=bucket, Key=key)
     return head.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in head
 

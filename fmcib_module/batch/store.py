@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from fmcib_module.adapters.atomic import replacing, translated_errors, write_bytes
 from fmcib_module.batch.retry import DamagedError, retried
-from fmcib_module.batch.storage import checked_upload, file_system, is_as_sent, local_path, scheme_of, short_name
+from fmcib_module.batch.storage import checked_upload, file_system, is_as_stored, local_path, scheme_of, short_name
 from fmcib_module.core.errors import ConfigError
 
 EXCLUSIVE: Final = {"s3", "gs", "gcs"}
@@ -148,7 +148,7 @@ class BucketStore:
 
         def attempt() -> None:
             self._fs.pipe_file(self._path(name), content, **checked_upload(self._scheme, content))
-            if not is_as_sent(self._fs.info(self._path(name)), content):
+            if not is_as_stored(self._fs, self._path(name), content):
                 raise DamagedError("what the store holds is not what was sent")
 
         retried(attempt, short_name(name))
@@ -188,8 +188,7 @@ class BucketStore:
             content: bytes = self._fs.cat_file(self._path(name))
         except FileNotFoundError:
             return None
-        about = self._fs.info(self._path(name))
-        if not is_as_sent(about, content):
+        if not is_as_stored(self._fs, self._path(name), content):
             raise DamagedError("what arrived is not what the store holds")
         return content
 
