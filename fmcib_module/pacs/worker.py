@@ -187,10 +187,9 @@ def _serve(connection: Connection, work: Work, lock: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_SH)
         while True:
             try:
-                job = connection.recv()
-            except (EOFError, OSError):
+                connection.send(attempt(work, connection.recv()))
+            except (EOFError, OSError):  # the node is gone, or has closed its end
                 return
-            connection.send(attempt(work, job))
 
 
 def _end_with_parent() -> None:
