@@ -15,7 +15,7 @@ from fmcib_module.cli_verify import verify_command
 from fmcib_module.cli_weights import weights_app
 from fmcib_module.core.conventions import Irregular, Mode, SeedKind
 from fmcib_module.core.errors import FmcibError
-from fmcib_module.core.ledger import ExitCode, Ledger
+from fmcib_module.core.ledger import LEDGER_NAME, ExitCode, Ledger
 from fmcib_module.settings import Device, Engine, Precision, Settings, read_settings, settings_from_dict
 
 app = typer.Typer(
@@ -86,6 +86,10 @@ def run_command(
         list[str] | None,
         typer.Option(help="Other extractors beside the weights (docs/extractors.md), as in `med3d=FILE,radiomics`."),
     ] = None,
+    head: Annotated[
+        list[Path] | None,
+        typer.Option(help="Fitted head (docs/probe.md): its probability or risk of each lesion; may be repeated."),
+    ] = None,
     sr: Annotated[bool | None, typer.Option("--sr/--no-sr", help="DICOM SR per series.", show_default="sr")] = None,
     seg: Annotated[
         bool | None, typer.Option("--seg/--no-seg", help="Derived DICOM SEG per series.", show_default="seg")
@@ -123,6 +127,7 @@ def run_command(
         "stability": stability,
         "compare_modes": compare_modes,
         "extractors": [name for names in extractor for name in names.split(",")] if extractor else None,
+        "heads": head,
         "sr": sr,
         "seg": seg,
         "pictures": pictures,
@@ -194,10 +199,15 @@ def _settings(config: Path | None, options: dict[str, Any]) -> Settings:
 
 
 def _run(source: Path, output: Path, settings: Settings, *, force: bool, json_log: bool) -> int:
+    from fmcib_module.lazy_encoder import LazyEncoder
+
+    encode = LazyEncoder(settings)
+    if force or not (output / LEDGER_NAME).exists():  # else there may be nothing left to encode
+        encode.load_ahead()  # while the rest is imported
     from fmcib_module.pipeline import run
 
     with Display(json_log=json_log) as display:
-        ledger: Ledger = run(source, output, settings=settings, force=force, progress=display.progress)
+        ledger: Ledger = run(source, output, settings=settings, force=force, progress=display.progress, encode=encode)
     show_ledger(ledger, output, json_log=json_log)
     return int(ledger.exit_code)
 

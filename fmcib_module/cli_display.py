@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from fmcib_module.core.ledger import Ledger, ProblemEntry, RoiEntry, SeriesEntry, Status
-from fmcib_module.output import REPORT_NAME
+from fmcib_module.core.naming import REPORT_NAME
 from fmcib_module.progress import Progress
 
 if TYPE_CHECKING:

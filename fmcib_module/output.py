@@ -12,8 +12,6 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
-
 from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.tables import CohortWriter, read_series_csv
 from fmcib_module.core.domain import SeriesReport
@@ -24,19 +22,15 @@ from fmcib_module.core.naming import (
     COMPARISON_NAMES,
     EXTRACTOR_SUFFIXES,
     PICTURE_FOLDER,
+    REPORT_NAME,
     extractor_stem,
     is_safe_file,
     is_safe_name,
 )
 from fmcib_module.core.report import series_rows
 
-_LEDGER: TypeAdapter[Ledger] = TypeAdapter(Ledger)
-
 EXTRACTOR_TABLES = [f"{extractor_stem(card.name)}{suffix}" for card in CARDS for suffix in EXTRACTOR_SUFFIXES]
 """Tables over the whole run that `extractors` asks for."""
-
-REPORT_NAME = "report.html"
-"""Made of everything else in the folder, so it is not on the ledger and goes when results change."""
 
 FLUSH_AFTER_S = 5.0
 """The ledger is rewritten at most this often; a killed run repeats only what came after."""
@@ -66,11 +60,13 @@ def parse_ledger(content: bytes, name: str) -> Ledger:
     Raises:
         OutputError: It is none of ours, is damaged, or names files that could lie outside OUTPUT.
     """
+    from pydantic import TypeAdapter  # only where there is a ledger to read: a first run starts without it
+
     try:
         raw = json.loads(content)
         if raw["schema"] != LEDGER_SCHEMA:
             raise OutputError(f"ledger has schema {raw['schema']!r}", name, f"this version reads {LEDGER_SCHEMA}")
-        ledger = _LEDGER.validate_python(
+        ledger = TypeAdapter(Ledger).validate_python(
             {key: raw[key] for key in ("run", "series", "problems", "ignored_files", "complete")}
         )
         written = [entry for entry in ledger.series if entry.output]
@@ -79,7 +75,7 @@ def parse_ledger(content: bytes, name: str) -> Ledger:
         if unsafe:
             raise OutputError(f"ledger names {unsafe[0]!r}, which is no file of ours", name, _FORCE)
         return ledger
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # pydantic's own error is a ValueError
         raise _not_readable(error, name) from error
 
 
@@ -147,7 +143,7 @@ class EarlierResults:
         if force:
             self._remove(previous)
             return {}
-        keys = ("settings_sha256", "weights_sha256", "extractors", "version")
+        keys = ("settings_sha256", "weights_sha256", "extractors", "heads", "version")
         if changed := [key for key in keys if previous.run.get(key) != self._run.get(key)]:
             what = f"OUTPUT holds results of another configuration (different: {', '.join(changed)})"
             raise OutputError(what, self.folder.name, _FORCE)

@@ -2,11 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from fmcib_module.core.checks import PatchMeasures
 from fmcib_module.core.conventions import Flag, SeedKind
@@ -14,6 +15,9 @@ from fmcib_module.core.domain import RoiFailure, Seed, Series
 from fmcib_module.core.errors import FmcibError
 from fmcib_module.core.ledger import RoiEntry, SeriesEntry, Stage
 from fmcib_module.core.volume import Volume
+
+if TYPE_CHECKING:
+    import pydantic
 
 
 @dataclass(slots=True)
@@ -98,7 +102,12 @@ class _Handoff:
     timings_s: dict[str, float]
 
 
-_HANDOFF: TypeAdapter[_Handoff] = TypeAdapter(_Handoff)
+@cache
+def _adapter() -> "pydantic.TypeAdapter[_Handoff]":
+    """Its JSON form; made where work is handed over by file, so that other runs start without pydantic."""
+    import pydantic
+
+    return pydantic.TypeAdapter(_Handoff)
 
 
 def save_work(work: SeriesWork, path: Path) -> None:
@@ -112,12 +121,12 @@ def save_work(work: SeriesWork, path: Path) -> None:
         flags=work.flags,
         timings_s=work.timings_s,
     )
-    path.write_bytes(_HANDOFF.dump_json(handoff, indent=1))
+    path.write_bytes(_adapter().dump_json(handoff, indent=1))
 
 
 def load_work(path: Path) -> SeriesWork:
     """Read what `save_work` wrote."""
-    handoff = _HANDOFF.validate_json(path.read_bytes())
+    handoff = _adapter().validate_json(path.read_bytes())
     return SeriesWork(
         series=handoff.series,
         input_sha256=handoff.input_sha256,

@@ -5,7 +5,7 @@ import json
 import pydicom
 import pytest
 
-from fmcib_module import pipeline, run
+from fmcib_module import lazy_encoder, pipeline, run
 from fmcib_module.adapters import volume_reader
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import ExitCode
@@ -23,7 +23,7 @@ def study(tmp_path):
 def test_a_rerun_repeats_nothing_and_gives_the_same_files(study, tmp_path, monkeypatch):
     first = run(tmp_path / "in", tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("features*")}
-    monkeypatch.setattr(pipeline, "load_encoder", lambda *_, **__: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(lazy_encoder, "load_encoder", lambda *_, **__: pytest.fail("the network was loaded"))
     second = run(tmp_path / "in", tmp_path / "out")
     assert second.series == first.series
     assert {path: path.read_bytes() for path in before} == before
@@ -119,7 +119,7 @@ def test_a_rerun_that_is_interrupted_early_forgets_nothing(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "in", tmp_path / "out")
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline, "load_encoder", lambda *_, **__: pytest.fail("a series was repeated"))
+    monkeypatch.setattr(lazy_encoder, "load_encoder", lambda *_, **__: pytest.fail("a series was repeated"))
     assert run(tmp_path / "in", tmp_path / "out").series == first.series
 
 

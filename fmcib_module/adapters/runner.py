@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.adapters.engine import DeviceMemoryError, Forward
-from fmcib_module.adapters.engine_pool import PoolForward, WorkerPlan
 from fmcib_module.adapters.weights import WeightsInfo
 from fmcib_module.adapters.weights_arrays import load_arrays
 from fmcib_module.core.conventions import PATCH_SIZE
@@ -186,6 +185,8 @@ def load_encoder(
     info, tensors, shapes = load_arrays(weights)
 
     if chosen_device == "cuda" and (devices := visible_cuda_devices())[1:]:
+        from fmcib_module.adapters.engine_pool import PoolForward, WorkerPlan
+
         plans = [WorkerPlan(str(weights), "cuda", chosen_engine, precision, visible=name) for name in devices]
         return Encoder(PoolForward(plans, info.n_features), info, chosen_device, precision=precision)
 

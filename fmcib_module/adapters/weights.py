@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from fmcib_module.adapters.download import download
 from fmcib_module.adapters.file_hash import sha256_of
 from fmcib_module.adapters.tensor_file import read_header, read_metadata
 from fmcib_module.adapters.weights_registry import REGISTRY, WeightsEntry
@@ -160,6 +159,8 @@ def fetch(
     path = entry_path(entry)
     expected = sha256.lower() if sha256 else entry.sha256
     if not path.is_file() or file_sha256(path) != expected:
+        from fmcib_module.adapters.download import download
+
         download(url or entry.url, path, sha256=expected, max_bytes=int(entry.size * SIZE_MARGIN), progress=progress)
     _record_sha256(path, expected, entry)
     info = _entry_info(entry, path, expected)

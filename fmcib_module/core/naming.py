@@ -16,6 +16,9 @@ COMPARISON_NAMES: Final = (STABILITY_NAME, ICC_NAME, MODES_NAME)
 EXTRACTOR_SUFFIXES: Final = (".csv", ".parquet", ".names.csv")
 """Of the tables of another extractor over the whole run, behind `extractor_stem`."""
 
+REPORT_NAME: Final = "report.html"
+"""Made of everything else in the folder, so it is not on the ledger and goes when results change."""
+
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

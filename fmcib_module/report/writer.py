@@ -10,7 +10,7 @@ from fmcib_module import __version__
 from fmcib_module.adapters.atomic import replacing
 from fmcib_module.adapters.weights_registry import REGISTRY
 from fmcib_module.core.ledger import RoiEntry, SeriesEntry, Status
-from fmcib_module.output import REPORT_NAME
+from fmcib_module.core.naming import REPORT_NAME
 from fmcib_module.report.comparison import summarise_drift
 from fmcib_module.report.contents import MAP_FROM, Contents, FeatureMap, picture_path, read_contents
 from fmcib_module.report.texts import RESEARCH_ONLY, flag_meaning, flag_title
@@ -24,6 +24,7 @@ RUN_FACTS: Final = (
     "weights_note",
     "weights_sha256",
     "mode",
+    "heads",
     "version",
     "versions",
     "encoder",
@@ -107,6 +108,7 @@ def page_data(contents: Contents) -> dict[str, Any]:
             for n, (entry, roi) in enumerate(contents.lesions)
         ],
         "series": [entry.series_uid for entry in contents.ledger.series],
+        "heads": contents.ledger.run.get("heads", []),
         "flags": {
             flag: [flag_title(flag), flag_meaning(flag)]
             for flag in {f for _, roi in contents.lesions for f in roi.flags}
@@ -140,6 +142,8 @@ def _lesion(n: int, entry: SeriesEntry, roi: RoiEntry, series: int, features: Fe
         lesion["stable"] = [found.cosine_mean, found.cosine_min, found.n_seeds - found.n_lost, found.n_seeds]
     if roi.drift:
         lesion["drift"] = [[d.mode.value, d.other.value, d.cosine, d.relative_l2] for d in roi.drift]
+    if roi.scores:
+        lesion["scores"] = roi.scores
     if features is not None:
         lesion["xy"] = [float(f"{v:.5g}") for v in features.scores[n]]
         near = zip(features.neighbours[n], features.cosines[n], strict=True)

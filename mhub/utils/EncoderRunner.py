@@ -6,7 +6,8 @@ from pathlib import Path
 from mhubio.core import Instance, Module
 
 from fmcib_module.core.domain import Patch
-from fmcib_module.pipeline import LazyEncoder, encode_stream
+from fmcib_module.lazy_encoder import LazyEncoder
+from fmcib_module.pipeline import encode_stream
 from fmcib_module.settings import Settings
 from fmcib_module.work import SeriesWork, load_work, save_work
 

@@ -75,7 +75,7 @@ class ScanFacts:
 
 @dataclass(slots=True)
 class EncoderFacts:
-    """What EncoderRunner notes for the ledger; see `pipeline.EncoderNotes`."""
+    """What EncoderRunner notes for the ledger; see `lazy_encoder.EncoderNotes`."""
 
     timings_s: dict[str, float] = field(default_factory=dict)
     encoder: dict[str, Any] | None = None
