@@ -194,6 +194,18 @@ def test_names_and_uids_that_break_their_rules_are_read_without_remarks(tmp_path
     assert failures == ()
 
 
+@pytest.mark.parametrize("uid", ["1" * 65, "1.2\\3.4", "1.2.\u00e9"], ids=["long", "two", "accent"])
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"])
+def test_a_file_whose_uid_no_object_could_refer_to_costs_only_itself(tmp_path: Path, keyword: str, uid: str) -> None:
+    study = small_study(tmp_path)
+    path = study.ct_paths[-1]
+    edit(path, lambda ds: ds.__setitem__(keyword, pydicom.DataElement(keyword, "LO", uid)))
+    scan = scan_folder(tmp_path)
+    assert len(only_ct(scan).instances) == 11
+    (problem,) = scan.problems
+    assert f"{keyword} is not a UID" in str(problem.error)
+
+
 def test_results_of_an_earlier_run_inside_the_input_are_no_input(tmp_path: Path) -> None:
     study = small_study(tmp_path, lesions=ONE, seg=False)
     before = len(rois_of(tmp_path)[0])

@@ -40,6 +40,8 @@ _KEYWORDS: Final = (
     *("AcquisitionNumber", "AcquisitionTime", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase"),
     *("TriggerTime", "ConvolutionKernel", "KVP", "Manufacturer", "ManufacturerModelName"),
 )
+_PLACING_UIDS: Final = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+_MAX_UID_LENGTH: Final = 64
 _META_KEYWORDS: Final = ("TransferSyntaxUID", "MediaStorageSOPClassUID")
 _TAGS: Final = {keyword: int(Tag(keyword)) for keyword in (*_KEYWORDS, *_META_KEYWORDS)}
 _WANTED: Final = frozenset(_TAGS.values())
@@ -130,6 +132,10 @@ def read_header(path: Path) -> Header | None:
         return None
     if not values["SeriesInstanceUID"] or not values["SOPInstanceUID"]:
         raise _without_uids(values)
+    for keyword in _PLACING_UIDS:
+        if not _could_be_uid(values[keyword]):
+            fix = "export it again from its source"
+            raise InputError(f"{keyword} is not a UID (PS3.5 section 9.1)", path.name, fix)
     own = is_own_output(values["Manufacturer"], values["ManufacturerModelName"])
     slices, problem = ((), "a result of this software, not a source of lesions") if own else _slices(path, values)
     return Header(
@@ -263,6 +269,11 @@ def _is_lossy(stated: str, syntax: str) -> bool:
 
 def _class_name(sop_class_uid: str) -> str:
     return str(pydicom.uid.UID(sop_class_uid).name) if sop_class_uid else "(none)"
+
+
+def _could_be_uid(text: str) -> bool:
+    """Whether it can be referred to: one value, ASCII, at most 64 characters. What digits it has is not our concern."""
+    return len(text) <= _MAX_UID_LENGTH and text.isascii() and text.isprintable() and "\\" not in text
 
 
 def _damaged(path: Path, reason: str) -> InputError:
