@@ -12,7 +12,7 @@ are given, which the trainer seeds anew for every batch (`batch_seed`).
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -26,18 +26,25 @@ class PatchBatch(NamedTuple):
         lesions_hu: (n, 1, D, H, W) int16 or float32, Hounsfield units, 1 mm; the lesion's seed is voxel [D//2, ...].
         lesion_rows: (n,) int64, row of each lesion in the source's table.
         randoms_hu: Random patches, row i from the scan of lesion i, as `lesions_hu`; None where the method needs none.
+        surroundings: (n, N_SURROUNDINGS) what lies around the patches; None where the method needs none.
     """
 
     lesions_hu: Tensor
     lesion_rows: Tensor
     randoms_hu: Tensor | None = None
+    surroundings: Tensor | None = None
 
     def to(self, device: torch.device) -> "PatchBatch":
         """The same on another device (a copy from pinned memory does not block)."""
-        randoms = None if self.randoms_hu is None else self.randoms_hu.to(device, non_blocking=True)
-        return PatchBatch(
-            self.lesions_hu.to(device, non_blocking=True), self.lesion_rows.to(device, non_blocking=True), randoms
-        )
+        return self._changed(lambda part: part.to(device, non_blocking=True))
+
+    def pinned(self) -> "PatchBatch":
+        """The same in memory that a GPU copies from without waiting."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "PatchBatch":
+        optional = (None if part is None else change(part) for part in (self.randoms_hu, self.surroundings))
+        return PatchBatch(change(self.lesions_hu), change(self.lesion_rows), *optional)
 
 
 class Views(NamedTuple):
@@ -48,13 +55,15 @@ class Views(NamedTuple):
             (S = 50); multi-crop views (SwAV: six with S = 25) follow.
         negatives: Two views of the random patches, each (n, 1, 50, 50, 50); empty where the batch has none.
         lesion_rows: (n,) int64, as in the batch.
-        target: (n, 1, 50, 50, 50), what an auto-encoder rebuilds from `lesions[0]`; None elsewhere.
+        target: (n, 1, 50, 50, 50), the patch before augmentation, where a method wants it; None elsewhere.
+        surroundings: As in the batch.
     """
 
     lesions: tuple[Tensor, ...]
     negatives: tuple[Tensor, ...]
     lesion_rows: Tensor
     target: Tensor | None = None
+    surroundings: Tensor | None = None
 
 
 class ViewMaker(Protocol):

@@ -66,7 +66,7 @@ class CachedLesion:
         split: train, val or test.
         patient: Whose it is.
         diameter_mm: 0 where unknown.
-        source: table, roi or proposal.
+        source: table, roi, proposal or tissue.
         lesion: Its name in the table.
         time: Years to the event or to the last time seen; None where unknown.
         event: Whether it is the event; None where unknown.
@@ -161,6 +161,10 @@ class LesionCache:
     def read_box(self, scan: int, centre_zyx: Index3, edge: int) -> NDArray[np.int16]:
         """Any cube of a scan, (edge, edge, edge) int16 HU, air outside; `centre_zyx` is at edge // 2."""
         return cut_box(self._map("scans", scan), centre_zyx, edge)
+
+    def read_scan(self, scan: int) -> NDArray[np.int16]:
+        """A whole scan, (Z, Y, X) int16 HU, mapped."""
+        return self._map("scans", scan)
 
     def _map(self, kind: str, scan: int) -> NDArray[np.int16]:
         voxels: NDArray[np.int16] = self._open(self.folder / kind / f"{self.scans[scan].name}.npy")

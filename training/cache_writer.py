@@ -24,6 +24,7 @@ from training.cache import FORMAT, INDEX, Index3, cut_box, file_sha256
 from training.lesion_table import LesionRow
 from training.proposals import propose_seeds
 from training.published_index import published_index
+from training.tissue_points import draw_tissue_points
 
 SLAB: Final = 32
 """Slices that are resampled at a time, which bounds the memory."""
@@ -61,15 +62,17 @@ class CacheForm:
         mode: How scans are resampled and seeds become voxels.
         crop_edge: Edge of the lesion crops, voxels.
         proposals: Pseudo-lesions that are sought in each scan.
+        tissue_points: Points that are drawn in the tissue of each scan.
         published_seed_index: Take the seed's index before the scan is reoriented, as the published loader does.
         irregular: What to do with slices that are not one uniform grid.
         max_spacing_mm: Scans with a larger spacing on any axis are left out; 0 takes all.
-        seed: Of the proposals.
+        seed: Of proposals and tissue points.
     """
 
     mode: Mode
     crop_edge: int
     proposals: int
+    tissue_points: int
     published_seed_index: bool
     irregular: Irregular
     max_spacing_mm: float
@@ -114,8 +117,8 @@ def check_room(folder: Path, jobs: Sequence[tuple[ScanJob, Grid]], form: CacheFo
 
 
 def job_bytes(job: ScanJob, grid: Grid, form: CacheForm) -> int:
-    """Bytes of a scan's arrays, from its header alone (proposals that are not found take none)."""
-    n_lesions = len(job.lesions) + form.proposals
+    """Bytes of a scan's arrays, from its header alone (what is sought and not found takes none)."""
+    n_lesions = len(job.lesions) + form.proposals + form.tissue_points
     return 2 * (int(np.prod(patch_grid(grid, form.mode).size)) + n_lesions * form.crop_edge**3)
 
 
@@ -218,16 +221,23 @@ def _place_lesions(
             lesions.append(_lesion(row, (z, y, x), source))
         else:
             rejected.append((f"{job.image}: {row.label or 'lesion'} at {row.lps_mm}", "its patch is outside the scan"))
-    if form.proposals:
-        rng = np.random.default_rng([form.seed, *job.image.encode()])  # of the scan, whichever others are cached
-        to_ras_mm = patch_grid(volume.grid, form.mode).to_ras_mm
-        for found in propose_seeds(voxels, form.proposals, rng):
-            z, y, x = found.centre_zyx
-            right, anterior, superior, _ = to_ras_mm @ (x, y, z, 1.0)
-            lps_mm = (float(-right), float(-anterior), float(superior))
-            row = LesionRow(job.image, lps_mm, "", job.split, job.patient, 2 * found.radius_mm)
-            lesions.append(_lesion(row, found.centre_zyx, "proposal"))
+    to_ras_mm = patch_grid(volume.grid, form.mode).to_ras_mm
+    for (z, y, x), diameter_mm, source in _sought(voxels, job, form):
+        right, anterior, superior, _ = to_ras_mm @ (x, y, z, 1.0)
+        lps_mm = (float(-right), float(-anterior), float(superior))
+        row = LesionRow(job.image, lps_mm, "", job.split, job.patient, diameter_mm)
+        lesions.append(_lesion(row, (z, y, x), source))
     return lesions, rejected
+
+
+def _sought(voxels: NDArray[np.int16], job: ScanJob, form: CacheForm) -> Iterator[tuple[Index3, float, str]]:
+    """(voxel, diameter, source) of what no table names; drawn by scan, whichever others are cached."""
+    rng = np.random.default_rng([form.seed, *job.image.encode()])
+    if form.proposals:
+        for found in propose_seeds(voxels, form.proposals, rng):
+            yield found.centre_zyx, 2 * found.radius_mm, "proposal"
+    for centre_zyx in draw_tissue_points(voxels, form.tissue_points, rng):
+        yield centre_zyx, 0.0, "tissue"
 
 
 def _lesion(row: LesionRow, centre_zyx: Index3, source: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from training.cache import Index3, LesionCache
 from training.methods import Method
 from training.mixed_views import MixedViews
 from training.settings import DataSettings, Randoms, TrainingSettings
+from training.surroundings import read_surroundings
 from training.views import LesionViews, check_margin
 
 
@@ -33,13 +34,14 @@ class CacheSource:
         cache: The cache.
     """
 
-    def __init__(self, settings: DataSettings, seed: int, *, randoms: bool) -> None:
+    def __init__(self, settings: DataSettings, seed: int, *, randoms: bool, surroundings: bool = False) -> None:
         """Open the cache.
 
         Args:
             settings: Section `data`.
             seed: Of the run.
             randoms: Read a random patch with every lesion.
+            surroundings: Tell what lies around every lesion.
 
         Raises:
             InputError: The cache is absent, unfinished or damaged, or has no lesion in a split that is asked for.
@@ -55,6 +57,7 @@ class CacheSource:
         self._rows_of_scan: dict[int, list[int]] = {}
         for row in self._rows.tolist():
             self._rows_of_scan.setdefault(self.cache.lesions[row].scan, []).append(row)
+        self._surroundings = read_surroundings(self.cache, self._rows) if surroundings else None
         self.table_sha256 = self.cache.table_sha256
         self.licence = self.cache.licence
 
@@ -67,7 +70,8 @@ class CacheSource:
         numbers = range(first, self.n_batches(world_size))
 
         def read(number: int) -> PatchBatch:
-            return _pinned(self.read_batch(self.rows_of(epoch, number, rank, world_size), epoch))
+            batch = self.read_batch(self.rows_of(epoch, number, rank, world_size), epoch)
+            return batch.pinned() if torch.cuda.is_available() else batch
 
         yield from _ahead(read, numbers, self._settings.workers) if self._settings.workers else map(read, numbers)
 
@@ -90,7 +94,8 @@ class CacheSource:
         """Raw patches of some lesions, and their random patches of an epoch."""
         lesions = _stack([self.cache.read_crop(int(row), self._edge) for row in rows])
         randoms = _stack([self._random_patch(int(row), epoch) for row in rows]) if self._with_randoms else None
-        return PatchBatch(lesions, torch.from_numpy(rows), randoms)
+        surroundings = None if self._surroundings is None else self._surroundings[rows]
+        return PatchBatch(lesions, torch.from_numpy(rows), randoms, surroundings)
 
     def epoch_order(self, epoch: int) -> NDArray[np.int64]:
         """All lesions of the split, shuffled."""
@@ -155,7 +160,9 @@ def open_cache(settings: TrainingSettings, method: Method) -> tuple[CacheSource,
         ConfigError: Margin, views and cache do not fit together.
     """
     check_margin(settings.views, settings.data.margin)
-    source = CacheSource(settings.data, settings.seed, randoms=method.needs_negatives)
+    source = CacheSource(
+        settings.data, settings.seed, randoms=method.needs_negatives, surroundings=method.needs_surroundings
+    )
     views: ViewMaker = LesionViews(settings.views, method.n_small_crops)
     return source, MixedViews(settings.views) if method.needs_target else views
 
@@ -172,14 +179,6 @@ def _ahead(read: Callable[[int], PatchBatch], numbers: range, workers: int) -> I
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _pinned(batch: PatchBatch) -> PatchBatch:
-    """In memory that a GPU copies from without waiting, where there is a GPU."""
-    if not torch.cuda.is_available():
-        return batch
-    randoms = None if batch.randoms_hu is None else batch.randoms_hu.pin_memory()
-    return PatchBatch(batch.lesions_hu.pin_memory(), batch.lesion_rows, randoms)
 
 
 def _distance(a: Index3, b: Index3) -> int:

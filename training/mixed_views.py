@@ -40,7 +40,7 @@ class MixedViews:
         first = (lesions_hu.shape[-1] - PATCH_SIZE) // 2
         inner = slice(first, first + PATCH_SIZE)
         target = (lesions_hu[:, :, inner, inner, inner] - AIR_HU) / HU_RANGE
-        return Views(views, (), batch.lesion_rows, target)
+        return Views(views, (), batch.lesion_rows, target, batch.surroundings)
 
     def _view(self, patches_hu: Tensor, rows: Tensor, base: Tensor, stream: int) -> Tensor:
         parameters = draw_parameters(derive_keys(base, rows, stream), patches_hu.shape[-1], self._settings)

@@ -53,6 +53,7 @@ class PrepareSettings:
         folders: Folders of DICOM or image files whose ROIs, masks and points are lesions.
         rois: Which ROIs of `folders`, as in the settings of a run; empty takes all.
         proposals: Pseudo-lesions that are sought in each scan, annotated or not.
+        tissue_points: Points that are drawn anywhere in the tissue of each scan, and are learned from like lesions.
         mode: How scans are resampled; the chain's default is published.
         crop_edge: Edge of the lesion crops, voxels: the patch of 50 and a margin on each side.
         shared_patients: Take tables in which a patient is in two splits, as in published ones; the log says how many.
@@ -62,7 +63,7 @@ class PrepareSettings:
         max_spacing_mm: Leave out scans with a larger spacing on any axis (the paper: 3); 0 takes all.
         val: Share of the patients without a split that become val.
         test: Likewise test.
-        seed: Of splits and proposals.
+        seed: Of splits, proposals and tissue points.
         workers: Processes.
     """
 
@@ -73,6 +74,7 @@ class PrepareSettings:
     folders: tuple[str, ...] = ()
     rois: tuple[str, ...] = ()
     proposals: int = 0
+    tissue_points: int = 0
     mode: Mode = Mode.PUBLISHED
     crop_edge: int = 64
     shared_patients: bool = False
@@ -93,8 +95,9 @@ class PrepareSettings:
             )
         if self.val < 0 or self.test < 0 or self.val + self.test > 1:
             raise ConfigError(f"val is {self.val}, test is {self.test}", "val, test", "use shares of 0 to 1")
-        if self.workers < 1 or self.proposals < 0 or self.max_spacing_mm < 0:
-            raise ConfigError("workers, proposals or max_spacing_mm is too small", "settings", "use positive numbers")
+        for name, least in (("workers", 1), ("proposals", 0), ("tissue_points", 0), ("max_spacing_mm", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}", name, f"use {least} or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,7 @@ def _form(settings: PrepareSettings) -> CacheForm:
         mode=settings.mode,
         crop_edge=settings.crop_edge,
         proposals=settings.proposals,
+        tissue_points=settings.tissue_points,
         published_seed_index=settings.published_seed_index,
         irregular=settings.irregular,
         max_spacing_mm=settings.max_spacing_mm,
@@ -200,8 +204,9 @@ def _form(settings: PrepareSettings) -> CacheForm:
 
 
 def _table_sha256(jobs: list[ScanJob], form: CacheForm) -> str:
-    """Of all lesions; proposals are a function of the scans and the form, so these stand for them."""
-    drawn = [[job.image, job.split] for job in jobs] + [form.proposals, form.seed] if form.proposals else []
+    """Of all lesions; what is sought is a function of the scans and the form, so these stand for it."""
+    sought = [form.proposals, form.tissue_points, form.seed] if form.proposals or form.tissue_points else []
+    drawn = [[job.image, job.split] for job in jobs] + sought if sought else []
     return hashlib.sha256(json.dumps([all_lesions(jobs).sha256, drawn]).encode()).hexdigest()
 
 

@@ -19,8 +19,14 @@ from training.quality_models import Model
 ALPHAS: Final = tuple(10.0**n for n in range(-1, 6))
 """Ridge penalties that a probe chooses from, on its training points."""
 
+LEAST_FITTED: Final = 2
+"""Patients that a probe of patients is fitted on."""
+
 BLOCK_MM: Final = 45.0
 """Edge of the blocks that stand for patients where one scan alone has a task's labels."""
+
+APART_MM: Final = 25.0
+"""Least distance between a block's points and those that its probe is fitted on: half a patch."""
 
 Metric = Callable[[Index], float]
 """Numbers of the items drawn -> value."""
@@ -53,9 +59,10 @@ def tell_classes(
 ) -> Outcome:
     """A linear probe per patient of the split, fitted on all other patients but those of the test split.
 
-    Patients of the test split are only ever fitted on to judge another of them. Where the split has no point of these
-    classes, the training patients' own blocks of space stand for patients; where it has one patient, the blocks of that
-    one are what an interval resamples.
+    Patients of the test split are only ever fitted on to judge another of them. A probe fitted on one scan alone would
+    know that scan: where there are not `LEAST_FITTED` patients to fit on, blocks of space stand for patients, each
+    judged by a probe fitted on its own patients' points that lie `APART_MM` away. Where the split has no point of
+    these classes, the training patients' blocks are judged.
 
     Args:
         points: Labelled points.
@@ -67,20 +74,22 @@ def tell_classes(
     chosen = [n for n, label in enumerate(points.labels) if label in classes]
     labels = np.array([classes.index(points.labels[n]) for n in chosen])
     splits = np.array([points.splits[n] for n in chosen])
-    blocks = _blocks(points.centres_mm[chosen])
+    patients = np.array([points.patients[n] for n in chosen])
     judged = splits == split
-    if judged.any():
-        groups = np.array([points.patients[n] for n in chosen])
-        usable = judged | (splits != "test")
+    usable = judged | (splits != "test")
+    if judged.any() and len(set(patients[usable])) > LEAST_FITTED:
+        groups = patients
+        fitted = {group: usable & (groups != group) for group in sorted(set(groups[judged]))}
     else:
-        judged = usable = splits == "train"
-        groups = blocks
+        judged = judged if judged.any() else splits == "train"
+        groups = _blocks(points.centres_mm[chosen], patients)
+        centres_mm = points.centres_mm[chosen]
+        fitted = {group: judged & _apart(centres_mm, groups == group) for group in sorted(set(groups[judged]))}
     items = np.flatnonzero(judged)
-    clusters = groups[items] if len(set(groups[items])) > 1 else blocks[items]
     patches = points.patches_hu[chosen]
 
     def metric_of(model: Model) -> Metric:
-        scores = _held_out_scores(model(patches), labels, groups, judged, usable)[items]
+        scores = _held_out_scores(model(patches), labels, groups, fitted)[items]
         truth = labels[items]
         if len(classes) == 2:
             return lambda drawn: auc(-scores[drawn, 1], truth[drawn] == 0)
@@ -89,7 +98,7 @@ def tell_classes(
 
     what = "AUC" if len(classes) == 2 else "balanced accuracy"
     metrics = {model_name: metric_of(model) for model_name, model in models.items()}
-    return Outcome(name, what, [str(cluster) for cluster in clusters], metrics)
+    return Outcome(name, what, [str(group) for group in groups[items]], metrics)
 
 
 def judge_repeats(lesions: Repeats, models: Mapping[str, Model]) -> list[Outcome]:
@@ -122,16 +131,15 @@ def _held_out_scores(
     features: Floats,
     labels: Index,
     groups: NDArray[np.str_],
-    judged: NDArray[np.bool_],
-    usable: NDArray[np.bool_],
+    fitted: Mapping[str, NDArray[np.bool_]],
 ) -> Floats:
-    """(n, classes) scores of the judged points, each group by a probe that has not seen it; NaN elsewhere."""
+    """(n, classes) scores of the groups in `fitted`, each by a probe of the points named there; NaN elsewhere."""
     scores = np.full((len(labels), int(labels.max()) + 1), np.nan)
-    for group in np.unique(groups[judged]):
-        inside, fitted = groups == group, usable & (groups != group)
-        scaler = StandardScaler().fit(features[fitted])
+    for group, seen in fitted.items():
+        inside = groups == group
+        scaler = StandardScaler().fit(features[seen])
         probe = RidgeClassifierCV(alphas=ALPHAS, class_weight="balanced")
-        probe.fit(scaler.transform(features[fitted]), labels[fitted])
+        probe.fit(scaler.transform(features[seen]), labels[seen])
         decision = probe.decision_function(scaler.transform(features[inside]))
         if decision.ndim == 1:
             decision = np.stack([-decision, decision], axis=1)
@@ -141,9 +149,15 @@ def _held_out_scores(
     return scores
 
 
-def _blocks(centres_mm: Floats) -> NDArray[np.str_]:
+def _blocks(centres_mm: Floats, patients: NDArray[np.str_]) -> NDArray[np.str_]:
     cells = np.floor(centres_mm / BLOCK_MM).astype(int)
-    return np.array([f"{x} {y} {z}" for x, y, z in cells])
+    return np.array([f"{patient} {x} {y} {z}" for patient, (x, y, z) in zip(patients, cells, strict=True)])
+
+
+def _apart(centres_mm: Floats, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which points lie `APART_MM` or more from all of a group's."""
+    distances = np.linalg.norm(centres_mm[:, None] - centres_mm[inside][None], axis=-1)
+    return np.asarray(distances.min(axis=1) >= APART_MM)
 
 
 def _found_again(plain: Floats, cropped: Floats) -> Floats:

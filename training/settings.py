@@ -142,6 +142,8 @@ class MethodSettings:
         prototypes_frozen_steps: SwAV: steps before the prototypes move.
         memory_bank: NNCLR: features in which the nearest neighbour is sought.
         descriptor_weight: Mixed: of guessing the hand-made features.
+        fine_weight: Mixed: of guessing finer ones, that features are not judged by (fine_descriptors.py).
+        surroundings_weight: Mixed: of guessing what lies around the patch (surroundings.py).
         spread_weight: Mixed: of variance and decorrelation.
         agreement_weight: Mixed: of each feature's agreement between the two views, so that features are stable.
         channels: Auto-encoder: channels of the encoder's layers, each at half the resolution before; empty chooses
@@ -157,6 +159,8 @@ class MethodSettings:
     prototypes_frozen_steps: int = 0
     memory_bank: int = 4096
     descriptor_weight: float = 1.0
+    fine_weight: float = 0.0
+    surroundings_weight: float = 0.0
     spread_weight: float = 1.0
     agreement_weight: float = 0.0
     channels: tuple[int, ...] = ()

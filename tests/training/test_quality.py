@@ -124,6 +124,35 @@ def test_while_choosing_the_test_patients_are_not_even_fitted_on() -> None:
     assert outcome.metrics["a"](outcome.all_items) == 1
 
 
+@pytest.mark.parametrize("split", ["test", "val"])  # one patient of its own; none, so that the training's stands in
+def test_one_patients_blocks_are_judged_by_its_points_that_are_apart(split: str) -> None:
+    """Two far halves agree; what lies beside a point says the opposite, and must not be fitted on."""
+    centres = np.array([[side * 200.0 + dx, 10.0, 10.0] for side in (0, 1) for dx in (2, 8, 44, 46) for _ in range(4)])
+    labels = ["bright", "dark"] * 16
+    grey = np.where(np.array(labels) == "bright", 80.0, 20.0)
+    beside = centres[:, 0] % 200 > 45  # in the next block, 2 mm from a point of the first one
+    grey[beside] = 100 - grey[beside]
+    other = ["p1"] * 32
+    patches = torch.from_numpy(grey).float()[:, None, None, None, None].expand(-1, 1, 50, 50, 50)
+    points = Labelled(patches, labels, other, ["test" if split == "test" else "train"] * 32, centres)
+    poisoned = Labelled(  # another patient of the other split, where everything is the other way round
+        torch.cat([patches, 100 - patches[:8]]),
+        labels + labels[:8],
+        other + ["p2"] * 8,
+        points.splits + ["train" if split == "test" else "test"] * 8,
+        np.concatenate([centres, centres[:8]]),
+    )
+
+    def brightness(patches: Tensor) -> np.ndarray:
+        return patches.mean(dim=(1, 2, 3, 4), dtype=torch.float64)[:, None].numpy()
+
+    outcome = tell_classes(poisoned, {"a": brightness}, ("bright", "dark"), split, "brightness")
+    assert len(outcome.clusters) == 32
+    assert len(set(outcome.clusters)) == 4  # blocks of 45 mm
+    first = np.flatnonzero(centres[:, 0] < 30)
+    assert outcome.metrics["a"](first) == 1
+
+
 def test_random_networks_differ_by_seed_and_have_the_statistics_of_real_patches() -> None:
     patches = 200 * torch.randn(8, 1, 50, 50, 50, generator=torch.Generator().manual_seed(0))
     first, again, other = (random_network(0.0625, seed, patches)(patches) for seed in (1, 1, 2))

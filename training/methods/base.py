@@ -41,12 +41,14 @@ class Method(nn.Module):
     Attributes:
         needs_negatives: The loss uses random patches of the scans.
         needs_target: The loss uses the patches before augmentation, and noise and pasted lesions in the views.
+        needs_surroundings: The loss uses what lies around the patches.
         n_small_crops: Small crops (edge 25) per lesion that the loss uses beside two full views.
         exportable: The encoder is the ResNet50 that the chain runs.
     """
 
     needs_negatives = False
     needs_target = False
+    needs_surroundings = False
     n_small_crops = 0
     exportable = True
 
