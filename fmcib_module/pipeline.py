@@ -4,6 +4,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fmcib_module.lazy_encoder import LazyEncoder, PatchEncoder
 from fmcib_module.output import RunOutput
 from fmcib_module.progress import Progress
 from fmcib_module.report import write_report
-from fmcib_module.settings import Settings, settings_from_dict
+from fmcib_module.settings import Settings, settings_from_dict, to_plain
 from fmcib_module.side_by_side import SideBySide, describe_extractors
 from fmcib_module.streams import prefetch
 from fmcib_module.work import SeriesWork, digest_input
@@ -112,12 +113,13 @@ def check_settings(settings: Settings) -> Provenance:
     """What settings would make, if device and weights are in order.
 
     Raises:
-        ConfigError: There is no such device or engine here.
+        ConfigError: There is no such device or engine here, or a head cannot be read or was made for other features.
         WeightsError: The weights are absent or damaged.
     """
     choose_engine(settings.engine, choose_device(settings.device))
     weights = registry.verify(settings.weights)
-    return Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
+    provenance = Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
+    return replace(provenance, heads=tuple(head.facts for head in steps.load_heads(settings, provenance)))
 
 
 def _candidates(scan: Scan, settings: Settings, out: RunOutput) -> list[Series]:
@@ -189,12 +191,18 @@ def describe_run(settings: Settings, provenance: Provenance) -> dict[str, Any]:
     return {
         "version": __version__,
         # names of files, not their folders
-        "settings": {**settings.to_dict(), "weights": provenance.weights, "extractors": settings.extractor_names},
+        "settings": {
+            **settings.to_dict(),
+            "weights": provenance.weights,
+            "extractors": settings.extractor_names,
+            "heads": [head.name for head in provenance.heads],
+        },
         "settings_sha256": settings.digest(),
         "weights": provenance.weights,
         "weights_sha256": provenance.weights_sha256,
         "weights_note": provenance.weights_note,
         "mode": provenance.mode.value,
+        **({"heads": to_plain(provenance.heads)} if provenance.heads else {}),
         **({"extractors": describe_extractors(settings)} if settings.extractors else {}),
         "versions": {"python": platform.python_version(), **_versions("numpy", "pydicom", "highdicom", "torch")},
         "timings_s": {},

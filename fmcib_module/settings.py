@@ -64,6 +64,7 @@ class Settings:
         stability: Jittered seeds per lesion, whose features are compared with its own; 0 for none.
         compare_modes: Compute each lesion in all preprocessing modes and compare.
         extractors: Other extractors beside the weights (docs/extractors.md), or NAME=FILE for weights from a file.
+        heads: Files of heads that `python -m training probe` fitted on features of these weights and this mode.
         sr: Write DICOM SR.
         seg: Write a derived DICOM SEG for seeds that did not come from a SEG.
         pictures: Write a picture of each lesion.
@@ -84,6 +85,7 @@ class Settings:
     stability: int = 0
     compare_modes: bool = False
     extractors: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
     sr: bool = True
     seg: bool = True
     pictures: bool = True
@@ -113,9 +115,8 @@ class Settings:
 
     def digest(self) -> str:
         """SHA-256 over the fields that change what is computed or written (not where it runs, nor with which files)."""
-        fields = {
-            k: v for k, v in self.to_dict().items() if k not in {"device", "engine", "batch_size", "weights", "report"}
-        }
+        left_out = {"device", "engine", "batch_size", "weights", "report", "heads"}
+        fields = {k: v for k, v in self.to_dict().items() if k not in left_out}
         if not fields.pop("extractors"):  # as before there were any
             return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
         fields["extractors"] = self.extractor_names

@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 
 from fmcib_module.adapters import seed_finder, volume_reader
 from fmcib_module.adapters.gather import gather_compiled
+from fmcib_module.adapters.head_file import read_head
 from fmcib_module.adapters.identifiers import read_identifiers
 from fmcib_module.adapters.reference_file import find_reference
 from fmcib_module.core.checks import flag_patch, flag_spacing, measure_patch
 from fmcib_module.core.comparison import ModeDrift, Stability, measure_drift, measure_stability
 from fmcib_module.core.conventions import Flag, Mode
 from fmcib_module.core.domain import Lesion, Patch, Provenance, Seed, Series, SeriesReport
-from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
+from fmcib_module.core.errors import ConfigError, FmcibError, InputError, SeedNotFoundError
+from fmcib_module.core.heads import Head, check_head, score_lesion
 from fmcib_module.core.ledger import Reason, RoiEntry, SeriesEntry, Stage, Status, finish_entry
 from fmcib_module.core.patch import extract_patch
 from fmcib_module.core.reference import reference_distances
+from fmcib_module.core.report import lesion_scores
 from fmcib_module.core.variants import jitter_name, jittered_seeds, mode_name
 from fmcib_module.core.volume import Volume
 from fmcib_module.settings import Settings
@@ -159,7 +162,27 @@ def make_report(work: SeriesWork, provenance: Provenance, settings: Settings) ->
     if reference is not None:
         distances = reference_distances(np.stack([lesion.values for lesion in lesions]), reference)
         lesions = [_compared(*pair) for pair in zip(lesions, distances / reference.limit, strict=True)]
-    return SeriesReport(work.series, tuple(lesions), provenance)
+    heads = load_heads(settings, provenance) if lesions else ()
+    scored = [replace(x, scores=tuple(score_lesion(head, x.values) for head in heads)) for x in lesions]
+    return SeriesReport(work.series, tuple(scored), provenance)
+
+
+def load_heads(settings: Settings, provenance: Provenance) -> tuple[Head, ...]:
+    """The heads of a run, which fit its weights and mode.
+
+    Raises:
+        ConfigError: One cannot be read, was made for other features, or changed since the run began; or two have the
+            same name.
+    """
+    heads = tuple(read_head(Path(path)) for path in settings.heads)
+    for head in heads:
+        what = (provenance.weights, provenance.weights_sha256, provenance.mode)
+        check_head(head, weights=what[0], weights_sha256=what[1], mode=what[2])
+    if len({head.name for head in heads}) < len(heads):
+        raise ConfigError("two heads have the same name", heads[0].name, "give each once, or another `name` in `probe`")
+    if provenance.heads and provenance.heads != tuple(head.facts for head in heads):
+        raise ConfigError("a head's file changed since the run began", heads[0].name, "run again")
+    return heads
 
 
 def _compared(lesion: Lesion, share: float) -> Lesion:
@@ -193,6 +216,7 @@ def _done(work: SeriesWork, report: SeriesReport, pictures: Mapping[int, str]) -
             stability=lesion.stability,
             drift=lesion.drift,
             reference_distance=lesion.reference_distance,
+            scores=lesion_scores(lesion),
         )
 
 

@@ -26,6 +26,7 @@ from fmcib_module.core.report import (
     STABILITY_SEEDS,
     Concept,
     flag_concept,
+    score_concept,
     tracking_identifier,
     tracking_uid,
 )
@@ -95,6 +96,7 @@ def measurement_group(report: SeriesReport, lesion: Lesion, sources: LesionSourc
         "qualitative_evaluations": [
             hd.sr.QualitativeEvaluation(_code(FLAG), _code(flag_concept(flag))) for flag in seed.flags
         ],
+        "measurements": _head_measurements(lesion),
         **_finding(sources.original(seed)),
     }
     group: Any
@@ -115,6 +117,22 @@ def measurement_group(report: SeriesReport, lesion: Lesion, sources: LesionSourc
     if lesion.stability is not None:
         group[0].ContentSequence.extend(_stability_items(lesion.stability))
     return group
+
+
+def _head_measurements(lesion: Lesion) -> list["hd.sr.Measurement"]:
+    """What heads say (TID 300), each number with the identification of its own algorithm (TID 4019)."""
+    import highdicom as hd
+
+    found = []
+    for score in lesion.scores:
+        parameters = [f"head SHA-256: {score.head.sha256}", f"training lesions SHA-256: {score.head.training_sha256}"]
+        algorithm = hd.sr.AlgorithmIdentification(
+            name=f"{score.head.name} ({score.head.kind.value})", version=score.head.version, parameters=parameters
+        )
+        for outcome, value in zip(score.head.outcomes, score.values, strict=True):
+            name = _code(score_concept(score.head, outcome))
+            found.append(hd.sr.Measurement(name, value, unit=_code(NO_UNITS), algorithm_id=algorithm))
+    return found
 
 
 def _stability_items(stability: Stability) -> list["hd.sr.ContentItem"]:

@@ -109,6 +109,7 @@ def _document(
         content[0].ContentSequence.append(note)
     tracking = [tracking_uid(report.series.uid, lesion.seed) for lesion in lesions]
     contents = [provenance.mode.value, provenance.weights_sha256, str(number), *tracking]
+    contents += [head.sha256 for head in provenance.heads]
     contents += [f"stability of {lesion.stability.n_seeds}" for lesion in lesions if lesion.stability is not None]
     return hd.sr.Comprehensive3DSR(
         evidence=evidence,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fmcib_module.adapters.atomic import PendingFile, replacing, translated_errors
 from fmcib_module.core.domain import SeriesReport
 from fmcib_module.core.errors import OutputError
-from fmcib_module.core.report import TEXT_COLUMNS, LesionRow, feature_columns, series_rows
+from fmcib_module.core.report import SCORE_PREFIX, TEXT_COLUMNS, LesionRow, feature_columns, series_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ def write_series_csv(report: SeriesReport, path: Path) -> None:
         msg = "a report without lesions has no table"
         raise ValueError(msg)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(csv_header(len(rows[0].values)))
+        file.write(csv_header(len(rows[0].values), tuple(rows[0].scores)))
         file.writelines(csv_line(row) for row in rows)
 
 
@@ -56,10 +56,11 @@ def read_series_csv(path: Path) -> list[LesionRow]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *lines = csv.reader(file, strict=True)
-            n_features = len(header) - len(TEXT_COLUMNS)
-            if header != [*feature_columns(n_features), *TEXT_COLUMNS]:
+            score_columns = tuple(name for name in header if name.startswith(SCORE_PREFIX))
+            n_features = len(header) - len(TEXT_COLUMNS) - len(score_columns)
+            if header != [*feature_columns(n_features), *TEXT_COLUMNS, *score_columns]:
                 raise OutputError("columns are not those of this package", where, "run again with --force")
-            return [_parse_line(line, n_features) for line in lines]
+            return [_parse_line(line, n_features, score_columns) for line in lines]
     except (OSError, ValueError, csv.Error) as error:
         reason = type(error).__name__
         raise OutputError(f"the table cannot be read: {reason}", where, "run again with --force") from error
@@ -100,7 +101,7 @@ class CohortWriter:
         with translated_errors(self._csv.path):
             for row in rows:
                 if self._csv_file is None:
-                    self._open(len(row.values))
+                    self._open(len(row.values), tuple(row.scores))
                 if len(row.values) != self._n_features:
                     msg = f"a row has {len(row.values)} features, the first one has {self._n_features}"
                     raise ValueError(msg)
@@ -138,13 +139,14 @@ class CohortWriter:
             self._csv.discard()
             self._parquet.discard()
 
-    def _open(self, n_features: int) -> None:
+    def _open(self, n_features: int, score_columns: tuple[str, ...]) -> None:
         from pyarrow.parquet import ParquetWriter  # heavy; `inspect` never writes tables
 
         self._n_features = n_features
         self._csv_file = self._csv.temporary.open("w", encoding="utf-8", newline="")
-        self._csv_file.write(csv_header(n_features))
-        self._parquet_writer = ParquetWriter(self._parquet.temporary, cohort_schema(n_features), compression="zstd")
+        self._csv_file.write(csv_header(n_features, score_columns))
+        schema = cohort_schema(n_features, score_columns)
+        self._parquet_writer = ParquetWriter(self._parquet.temporary, schema, compression="zstd")
 
     def _write_group(self) -> None:
         assert self._parquet_writer is not None
@@ -158,26 +160,31 @@ class CohortWriter:
             self._parquet_writer.close()
 
 
-def csv_header(n_features: int) -> str:
-    """The first line of a table."""
-    return ",".join([*feature_columns(n_features), *TEXT_COLUMNS]) + "\n"
+def csv_header(n_features: int, score_columns: Sequence[str] = ()) -> str:
+    """The first line of a table; names of heads' columns, which hold names of classes, in quotes."""
+    return ",".join([*feature_columns(n_features), *TEXT_COLUMNS, *map(_quoted, score_columns)]) + "\n"
 
 
 def csv_line(row: LesionRow) -> str:
     """One lesion as a line of a table; text in quotes, so that commas, quotes and line breaks stay inside."""
     numbers = row.values.astype("U32").tolist()  # numpy prints the shortest text that reads back as the same float32
     cells = list(row.cells())
-    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
+    quoted = [_quoted(cell) for cell in cells]
     quoted[NUMBER_CELLS] = cells[NUMBER_CELLS]
-    return ",".join([*numbers, *quoted]) + "\n"
+    return ",".join([*numbers, *quoted, *map(repr, row.scores.values())]) + "\n"
 
 
-def cohort_schema(n_features: int) -> "pa.Schema":
+def _quoted(cell: str) -> str:
+    return f'"{cell.replace(chr(34), chr(34) * 2)}"'
+
+
+def cohort_schema(n_features: int, score_columns: Sequence[str] = ()) -> "pa.Schema":
     """Parquet schema of the cohort: the tables' columns, with the features as one list column first."""
     import pyarrow as pa
 
     types = dict.fromkeys(TEXT_COLUMNS, pa.string())
     types |= {"coordX": pa.float64(), "coordY": pa.float64(), "coordZ": pa.float64(), "roi_number": pa.int64()}
+    types |= dict.fromkeys(score_columns, pa.float64())
     return pa.schema([("features", pa.list_(pa.float32(), n_features)), *types.items()])
 
 
@@ -185,7 +192,8 @@ def _record_batch(rows: Sequence[LesionRow], n_features: int) -> "pa.RecordBatch
     """Rows as Arrow columns, made from buffers: `pa.array` would import pandas, a quarter of a second."""
     import pyarrow as pa
 
-    schema = cohort_schema(n_features)
+    score_columns = tuple(rows[0].scores)
+    schema = cohort_schema(n_features, score_columns)
     values = np.concatenate([row.values for row in rows])
     cells = dict(zip(TEXT_COLUMNS, zip(*(row.cells() for row in rows), strict=True), strict=True))
     columns: dict[str, pa.Array] = {name: _text_column(cells[name]) for name in TEXT_COLUMNS}
@@ -194,10 +202,12 @@ def _record_batch(rows: Sequence[LesionRow], n_features: int) -> "pa.RecordBatch
     numbers = [row.roi_number for row in rows]
     present = np.array([number is not None for number in numbers])
     columns["roi_number"] = _column(pa.int64(), np.array([number or 0 for number in numbers], dtype=np.int64), present)
+    for name in score_columns:
+        columns[name] = _column(pa.float64(), np.array([row.scores[name] for row in rows], dtype=np.float64))
     features = pa.Array.from_buffers(
         schema.field("features").type, len(rows), [None], children=[_column(pa.float32(), values)]
     )
-    return pa.RecordBatch.from_arrays([features, *(columns[name] for name in TEXT_COLUMNS)], schema=schema)
+    return pa.RecordBatch.from_arrays([features, *(columns[name] for name in schema.names[1:])], schema=schema)
 
 
 def _column(kind: "pa.DataType", values: NDArray[Any], present: NDArray[np.bool_] | None = None) -> "pa.Array":
@@ -219,8 +229,8 @@ def _text_column(texts: Sequence[str]) -> "pa.Array":
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
 
 
-def _parse_line(line: list[str], n_features: int) -> LesionRow:
-    cells = dict(zip(TEXT_COLUMNS, line[n_features:], strict=True))
+def _parse_line(line: list[str], n_features: int, score_columns: Sequence[str]) -> LesionRow:
+    cells = dict(zip((*TEXT_COLUMNS, *score_columns), line[n_features:], strict=True))
     return LesionRow(
         roi=cells["Mhub ROI"],
         lps_mm=(float(cells["coordX"]), float(cells["coordY"]), float(cells["coordZ"])),
@@ -235,4 +245,5 @@ def _parse_line(line: list[str], n_features: int) -> LesionRow:
         weights_sha256=cells["weights_sha256"],
         flags=tuple(cells["flags"].split(";")) if cells["flags"] else (),
         values=np.array([float(number) for number in line[:n_features]], dtype=np.float32),
+        scores={name: float(cells[name]) for name in score_columns},
     )

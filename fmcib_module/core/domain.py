@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fmcib_module.core.comparison import ModeDrift, Stability
 from fmcib_module.core.conventions import PATCH_SIZE, Flag, Mode, SeedKind
 from fmcib_module.core.errors import FmcibError
+from fmcib_module.core.heads import HeadFacts, HeadScore
 
 Point = tuple[float, float, float]
 """(x, y, z), LPS millimetres."""
@@ -181,6 +182,7 @@ class Lesion:
         drift: How far they move from mode to mode.
         reference_distance: How far they lie from the reference cohort of the weights, as a share of the limit; None
             where the weights have no reference.
+        scores: What each head says of it.
     """
 
     seed: Seed
@@ -189,6 +191,7 @@ class Lesion:
     stability: Stability | None = None
     drift: tuple[ModeDrift, ...] = ()
     reference_distance: float | None = None
+    scores: tuple[HeadScore, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 1 or self.values.dtype != np.float32:
@@ -207,6 +210,7 @@ class Provenance:
         weights_note: One sentence on what they are ("small network trained by us: ..."), empty for the published ones.
         mode: Preprocessing mode.
         version: Version of this package.
+        heads: What is applied to the features.
     """
 
     weights: str
@@ -214,6 +218,7 @@ class Provenance:
     weights_note: str
     mode: Mode
     version: str
+    heads: tuple[HeadFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 
 from fmcib_module.core.conventions import Mode
 from fmcib_module.core.errors import ConfigError
+from fmcib_module.core.naming import is_safe_name
 
 Floats = NDArray[np.float64]
+
+LONGEST_NAME: Final = 32
+LONGEST_CLASS: Final = 40
+"""Both stand in one CodeMeaning of a DICOM SR, which has 64 characters at most."""
 
 RISK: Final = "risk"
 """What a Cox head gives in place of classes."""
@@ -78,22 +83,44 @@ class Head:
         """What its scores are of: its classes, or `RISK`."""
         return self.classes or (RISK,)
 
+    @property
+    def facts(self) -> "HeadFacts":
+        """What outputs say of it."""
+        return HeadFacts(self.name, self.sha256, self.kind, self.outcomes, self.version, self.training_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFacts:
+    """What outputs say of a head.
+
+    Attributes:
+        name: As in `Head`.
+        sha256: As in `Head`.
+        kind: As in `Head`.
+        outcomes: As in `Head`.
+        version: As in `Head`.
+        training_sha256: As in `Head`.
+    """
+
+    name: str
+    sha256: str
+    kind: HeadKind
+    outcomes: tuple[str, ...]
+    version: str
+    training_sha256: str
+
 
 @dataclass(frozen=True, slots=True)
 class HeadScore:
     """What one head says of one lesion.
 
     Attributes:
-        head: The head's name.
-        sha256: Of the head's file.
-        kind: What the head is.
-        values: Outcome -> probability, or `RISK` -> log hazard ratio.
+        head: The head.
+        values: Probability of each of its outcomes, or the log hazard ratio.
     """
 
-    head: str
-    sha256: str
-    kind: HeadKind
-    values: dict[str, float]
+    head: HeadFacts
+    values: tuple[float, ...]
 
 
 def head_scores(head: Head, values: NDArray[np.floating]) -> Floats:
@@ -115,8 +142,7 @@ def head_scores(head: Head, values: NDArray[np.floating]) -> Floats:
 
 def score_lesion(head: Head, values: NDArray[np.float32]) -> HeadScore:
     """What a head says of one lesion, (d,) features."""
-    scores = head_scores(head, values[None])[0]
-    return HeadScore(head.name, head.sha256, head.kind, dict(zip(head.outcomes, map(float, scores), strict=True)))
+    return HeadScore(head.facts, tuple(map(float, head_scores(head, values[None])[0])))
 
 
 def softmax(scores: Floats) -> Floats:
@@ -169,4 +195,10 @@ def _problem(head: Head) -> str:
         inside = ((head.neighbour_classes >= 0) & (head.neighbour_classes < k)).all()
         if not inside or not 1 <= head.neighbours <= rows:
             return f"it asks {head.neighbours} of {rows} lesions"
-    return "" if head.name.strip() else "it has no name"
+    if not is_safe_name(head.name) or len(head.name) > LONGEST_NAME:
+        return (
+            f"its name has more than {LONGEST_NAME} characters, or others than letters, digits, dot, dash, underscore"
+        )
+    if not all(name.isprintable() and 0 < len(name) <= LONGEST_CLASS for name in head.classes):
+        return f"a class has no name, more than {LONGEST_CLASS} characters, or some that cannot be printed"
+    return ""

@@ -84,6 +84,7 @@ class RoiEntry:
         stability: How far its features move with the seed; None where the settings did not ask.
         drift: How far they move from mode to mode; empty where the settings did not ask.
         reference_distance: As in `Lesion`: 1 is the limit.
+        scores: Column of the tables -> probability or log hazard ratio, of every head.
         missing: Another extractor that was asked for -> why it gives no features of this lesion.
     """
 
@@ -105,6 +106,7 @@ class RoiEntry:
     drift: tuple[ModeDrift, ...] = ()
     reference_distance: float | None = None
     missing: dict[str, Reason] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def done(
@@ -116,6 +118,7 @@ class RoiEntry:
         stability: Stability | None = None,
         drift: tuple[ModeDrift, ...] = (),
         reference_distance: float | None = None,
+        scores: dict[str, float] | None = None,
     ) -> "RoiEntry":
         """A lesion that has features."""
         status = Status.FLAGGED if seed.flags else Status.OK
@@ -136,6 +139,7 @@ class RoiEntry:
             stability=stability,
             drift=drift,
             reference_distance=reference_distance,
+            scores=scores or {},
         )
 
     @classmethod

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.core.conventions import Flag
-from fmcib_module.core.domain import Point, Provenance, Seed, SeriesReport
+from fmcib_module.core.domain import Lesion, Point, Provenance, Seed, SeriesReport
+from fmcib_module.core.heads import HeadFacts, HeadKind
 
 PRIVATE_SCHEME: Final = "99FMCIB"
 """Coding scheme designator of this project's own codes; "99" marks a private scheme (PS3.16 section 8.2)."""
@@ -125,6 +126,10 @@ TEXT_COLUMNS: Final = (
 """Columns after feature_0 ... feature_N-1, in the order in which they are written."""
 
 
+SCORE_PREFIX: Final = "head."
+"""Columns of heads come last."""
+
+
 def feature_columns(n_features: int) -> list[str]:
     """Names of the feature columns, as the published MHub model writes them."""
     return [f"feature_{index}" for index in range(n_features)]
@@ -148,6 +153,7 @@ class LesionRow:
         weights_sha256: SHA-256 of the weights.
         flags: Names of flags; joined with ";" in the tables.
         values: (n_features,) float32.
+        scores: "head.<head>.<outcome>" -> probability, or log hazard ratio; the columns after `TEXT_COLUMNS`.
     """
 
     roi: str
@@ -163,6 +169,7 @@ class LesionRow:
     weights_sha256: str
     flags: tuple[str, ...]
     values: NDArray[np.float32] = field(repr=False)
+    scores: dict[str, float] = field(default_factory=dict)
 
     def cells(self) -> tuple[str, ...]:
         """The text of `TEXT_COLUMNS`; numbers in their shortest form that reads back as the same float64."""
@@ -196,9 +203,35 @@ def series_rows(report: SeriesReport) -> tuple[LesionRow, ...]:
             weights_sha256=provenance.weights_sha256,
             flags=tuple(flag.value for flag in lesion.seed.flags),
             values=lesion.values,
+            scores=lesion_scores(lesion),
         )
         for lesion in report.lesions
     )
+
+
+def lesion_scores(lesion: Lesion) -> dict[str, float]:
+    """Column -> what a head says, head by head in the order of the run, outcome by outcome in the head's."""
+    return {
+        score_column(score.head, outcome): value
+        for score in lesion.scores
+        for outcome, value in zip(score.head.outcomes, score.values, strict=True)
+    }
+
+
+def score_column(head: HeadFacts, outcome: str) -> str:
+    """Name of a head's column in the tables."""
+    return f"{SCORE_PREFIX}{head.name}.{outcome}"
+
+
+def score_concept(head: HeadFacts, outcome: str) -> Concept:
+    """Name of a head's number in an SR. The code depends on head and outcome alone, so it is the same in every report.
+
+    Returns:
+        Code "HEAD" and 12 hexadecimal digits of the SHA-256 of both; the meaning says them in words.
+    """
+    digest = hashlib.sha256(json.dumps([head.name, outcome]).encode()).hexdigest()[:12]
+    what = "log hazard ratio" if head.kind is HeadKind.COX else f"probability of {outcome}"
+    return Concept(f"HEAD{digest}", PRIVATE_SCHEME, f"{head.name}: {what}"[:64])
 
 
 def provenance_json(provenance: Provenance) -> str:

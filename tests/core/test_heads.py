@@ -31,16 +31,14 @@ def test_a_probability_by_hand() -> None:
     found = head_scores(logistic(), np.array([[3.0, 3.0], [3.0, 2.0]], dtype=np.float32))
     np.testing.assert_allclose(found[:, 1], [3 / 4, 3 * np.e / (1 + 3 * np.e)])
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    assert score_lesion(logistic(), np.array([3.0, 3.0], dtype=np.float32)).values == pytest.approx(
-        {"0": 0.25, "1": 0.75}
-    )
+    assert score_lesion(logistic(), np.array([3.0, 3.0], dtype=np.float32)).values == pytest.approx((0.25, 0.75))
 
 
 def test_a_log_hazard_ratio_by_hand() -> None:
     head = replace(
         logistic(), kind=HeadKind.COX, classes=(), coefficients=np.array([[0.5, 2.0]]), intercepts=np.zeros(1)
     )
-    assert score_lesion(head, np.array([3.0, 3.0], dtype=np.float32)).values == {"risk": 2.5}
+    assert score_lesion(head, np.array([3.0, 3.0], dtype=np.float32)).values == (2.5,)
 
 
 def test_neighbours_vote() -> None:
@@ -71,7 +69,8 @@ def test_softmax_does_not_overflow() -> None:
         ({"classes": ("0", "0")}, "has classes 0, 0"),
         ({"classes": ()}, "coefficients are .2, 2., expected .1, 2."),
         ({"intercepts": np.zeros(3)}, "intercepts are .3,., expected .2,."),
-        ({"name": " "}, "it has no name"),
+        ({"name": "a b"}, "its name has more than 32 characters"),
+        ({"classes": ("0", "1" * 41)}, "a class has no name, more than 40"),
     ],
 )
 def test_a_head_that_does_not_fit_together_is_refused(change: dict[str, object], message: str) -> None:

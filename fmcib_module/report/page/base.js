@@ -42,6 +42,7 @@ const nameOf = (lesion) => lesion.roi.trim() || (lesion.number === null ? `${les
 const seriesOf = (lesion) => DATA.series[lesion.series];
 const shortUid = (uid) => (uid.length > 16 ? `…${uid.slice(-12)}` : uid);
 const flagTitle = (flag) => DATA.flags[flag]?.[0] ?? flag;
+const scoreOf = (lesion, head, outcome) => lesion.scores?.[`head.${head.name}.${outcome}`] ?? null;
 const statusOf = (lesion) => (lesion.flagged ? "flagged" : "ok");
 const sizeOf = (lesion) => (lesion.size ? Math.max(...lesion.size) : null);
 const badge = (kind, text, title = "") => element("span", { class: `badge ${kind}`, title: title || null }, text);

@@ -29,6 +29,9 @@ function detail(lesion) {
     const [mean, lowest, done, asked] = lesion.stable;
     facts["Cosine to jittered seeds"] = `mean ${mean.toFixed(4)}, lowest ${lowest.toFixed(4)} (${done} of ${asked})`;
   }
+  for (const head of lesion.scores ? DATA.heads : []) {
+    for (const outcome of head.outcomes) facts[`${head.name}: ${outcome}`] = scoreOf(lesion, head, outcome).toFixed(4);
+  }
   for (const [mode, other, cosine, l2] of lesion.drift ?? []) facts[`${mode} and ${other}`] = `cosine ${cosine.toFixed(4)}, relative L2 ${l2.toFixed(4)}`;
   const list = element("dl", { class: "facts" }, ...Object.entries(facts).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const flags = lesion.flags.map((flag) => element("p", {}, badge("flagged", flagTitle(flag)), ` ${DATA.flags[flag]?.[1] ?? ""}`));

@@ -26,6 +26,19 @@ const nearestAt = COLUMNS.findIndex((column) => column.title === "Nearest");
 if (LESIONS.some((x) => x.stable)) {
   COLUMNS.splice(nearestAt, 0, { title: "Stability", key: (x) => x.stable?.[0] ?? null, cell: (x) => x.stable?.[0].toFixed(4) ?? "–", number: true });
 }
+COLUMNS.splice(nearestAt, 0, ...DATA.heads.map(headColumn));
+
+function headColumn(head) { // of two classes the second one's probability; of more, the likeliest
+  const likeliest = (x) => head.outcomes.reduce((best, name) => (scoreOf(x, head, name) > scoreOf(x, head, best) ? name : best));
+  const shown = (x) => (head.outcomes.length > 2 ? likeliest(x) : head.outcomes.at(-1));
+  const many = head.outcomes.length > 2;
+  return {
+    title: many ? head.name : `${head.name}: ${head.outcomes.at(-1)}`,
+    key: (x) => (many && x.scores ? likeliest(x) : scoreOf(x, head, shown(x))),
+    cell: (x) => (x.scores ? `${many ? `${shown(x)} ` : ""}${scoreOf(x, head, shown(x)).toFixed(3)}` : "–"),
+    number: !many,
+  };
+}
 
 function openLink(lesion) {
   return element("button", { class: "link", type: "button", onclick: () => openViewer(lesion) }, nameOf(lesion));
