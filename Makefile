@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-all golden bench docs sbom fuzz image-test mhub-submission mhub-test-data lock
+.PHONY: help setup runtime demo fmt check test test-all golden bench docs sbom fuzz fuzz-readers image-test mhub-submission mhub-test-data lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -49,6 +49,9 @@ sbom: setup ## bills of materials (CycloneDX) of what is shipped, in build/sbom
 
 fuzz: setup ## 20,000 mutated studies through the chain, hours; FUZZ="--studies 500" for fewer
 	$(BIN)/python -W ignore -m tests.fuzz $(FUZZ)
+
+fuzz-readers: setup ## ten minutes of coverage-guided fuzzing per reader
+	for target in rtstruct seg csv json markups fcsv; do $(BIN)/python -W ignore -m tests.fuzz.guided $$target || exit 1; done
 
 image-test: setup ## as root: build the container image and run it for real; DEVICE=gpu with torch, BATCH=1 with Ray in it
 	tests/image/run.sh $(or $(DEVICE),cpu) $(or $(BATCH),0)

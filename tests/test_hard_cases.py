@@ -239,3 +239,11 @@ def test_a_label_map_is_copied_into_the_derived_seg_that_the_sr_refers_to(tmp_pa
     assert {segment.SegmentLabel for segment in derived.SegmentSequence} == set(study.centroids)
     done = subprocess.run(["dciodvfy", str(folder / "features.sr.dcm")], capture_output=True, text=True, check=False)
     assert "Error" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("bits", "high"), [(255, 254), (16, 200), (0, -1), (12, 5)])
+def test_bits_that_do_not_fit_are_damage_to_the_slice(tmp_path: Path, bits: int, high: int) -> None:
+    study = small_study(tmp_path)
+    edit(study.ct_paths[6], lambda ds: ds.update({"BitsStored": bits, "HighBit": high % (1 << 16)}))
+    with pytest.raises(fm.PixelDataError, match="pixels cannot be decoded"):
+        _ = fm.read_volume(only_ct(scan_folder(tmp_path))).voxels_hu

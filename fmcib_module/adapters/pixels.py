@@ -144,6 +144,9 @@ def _significant_bits(stored: NDArray[Any], header: Elements) -> NDArray[Any]:
     bits = int(header.BitsStored)
     allocated = stored.dtype.itemsize * 8
     low = int(header.get("HighBit", bits - 1)) + 1 - bits
+    if not (1 <= bits <= allocated and 0 <= low <= allocated - bits):
+        msg = f"BitsStored {bits} and HighBit {bits + low - 1} do not fit into {allocated} allocated bits"
+        raise ValueError(msg)
     signed = int(header.PixelRepresentation) == 1
     values = stored.astype(f"{'i' if signed else 'u'}{stored.dtype.itemsize}", copy=False)
     above = allocated - bits - low
