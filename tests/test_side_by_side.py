@@ -146,6 +146,7 @@ def test_a_rerun_takes_over_and_gives_the_same_tables(base, monkeypatch):
         run(folder / "in", folder / "out", extractors=(f"models-genesis={other}", "mini", "radiomics"), **PLAIN)
 
 
+@pytest.mark.slow
 def test_force_without_extractors_leaves_none_of_their_tables(tmp_path):
     phantoms.write_study(tmp_path / "in", lesions=LESIONS[:1], seg=False)
     run(tmp_path / "in", tmp_path / "out", extractors=("radiomics",), **PLAIN)
@@ -154,6 +155,7 @@ def test_force_without_extractors_leaves_none_of_their_tables(tmp_path):
     assert not list((tmp_path / "out").rglob("features.radiomics*"))
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_names_with_commas_and_repeated(tmp_path):
     phantoms.write_study(tmp_path / "in", lesions=LESIONS[:1], seg=False)
     plain = ["--no-sr", "--no-seg", "--no-pictures", "--no-report"]

@@ -9,10 +9,12 @@ Verb = Callable[[Path], Any]
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "cohort": ("training.cohorts.cohort", "cohort"),
+    "manifest": ("training.cohorts.manifest", "manifest"),
     "prepare": ("training.prepare", "prepare"),
     "pretrain": ("training.pretrain", "pretrain"),
     "export": ("training.export", "export"),
     "features": ("training.adaptation.features", "features"),
+    "finetune": ("training.adaptation.finetune", "finetune"),
     "quality": ("training.quality", "quality"),
     "probe": ("training.adaptation.probe", "probe"),
 }

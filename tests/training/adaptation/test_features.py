@@ -63,6 +63,7 @@ def test_features_are_those_of_the_chain_with_the_tables_columns(inputs):
     assert str(inputs) not in table.frame.to_csv()
 
 
+@pytest.mark.slow
 def test_each_scan_is_read_once_for_all_extractors(inputs, monkeypatch):
     from training.adaptation import lesions as module
 
@@ -99,6 +100,7 @@ def test_a_cache_gives_the_same_within_its_rounding_to_whole_hu(inputs):
     assert of_cache.frame["time"].iloc[order].tolist() == of_table.frame["time"].tolist()
 
 
+@pytest.mark.slow
 def test_dicom_series_are_found_by_their_uid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = phantoms.write_study(tmp_path / "dicom", lesions=LESIONS)
