@@ -1,6 +1,8 @@
 """What the node knows of studies and objects, in SQLite: written before anything is acknowledged, read at a restart.
 
-The spool's files are the truth about objects; `Spool.reconcile` mends what a crash left different here.
+The spool's files are the truth about objects, and are flushed to disk before they are acknowledged; `Spool.reconcile`
+mends what a crash left different here. If a loss of power takes the last entries back, work and deliveries are done
+again, with the files that are there: the same content.
 """
 
 import hashlib
@@ -92,7 +94,7 @@ class State:
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA synchronous=NORMAL")  # survives a kill; a loss of power may take it back a little
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             what = f"the state cannot be opened ({type(error).__name__})"
