@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 
 KINDS: Final[dict[str, tuple[str, str, str]]] = {
     "deeplesion": ("training.cohorts.deeplesion", "DeepLesionSettings", "build_deeplesion"),
+    "dicom": ("training.cohorts.dicom", "DicomSettings", "build_dicom"),
     "luna16": ("training.cohorts.luna16", "Luna16Settings", "build_luna16"),
+    "table": ("training.cohorts.any_table", "TableSettings", "build_table"),
 }
 """Kind -> (module, its settings, its function); a module is imported when its kind is used."""
 
