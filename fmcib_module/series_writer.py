@@ -15,6 +15,7 @@ from fmcib_module.adapters.seg_writer import write_seed_seg
 from fmcib_module.adapters.slicer_writer import SEEDS_NAME, patch_nrrd, seeds_markup
 from fmcib_module.adapters.sr_writer import write_sr
 from fmcib_module.adapters.tables import write_series_csv
+from fmcib_module.adapters.unforeseen import unforeseen
 from fmcib_module.adapters.variants_file import VARIANTS_NAME, write_variants
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Lesion, Seed, SeriesReport
@@ -83,6 +84,19 @@ def write_series(report: SeriesReport, volume: Volume | None, output: Path, sett
     if any(lesion.variants for lesion in report.lesions):
         write_variants(report.lesions, folder / VARIANTS_NAME)
         paths.append(folder / VARIANTS_NAME)
+    try:
+        with unforeseen(f"SeriesInstanceUID {report.series.uid}"):
+            _write_what_goes_with_it(report, volume, folder, settings, written, paths)
+    except FmcibError as error:
+        written.error = error
+    written.files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+    return written
+
+
+def _write_what_goes_with_it(
+    report: SeriesReport, volume: Volume | None, folder: Path, settings: Settings, written: Written, paths: list[Path]
+) -> None:
+    """Pictures, patches, SEG and SR; what was written before an error stays in `written` and `paths`."""
     drawn = _draw_rois(report, volume, settings)
     if volume is not None and settings.pictures:
         written.pictures = _write_pictures(report, drawn, volume, folder)
@@ -92,18 +106,13 @@ def write_series(report: SeriesReport, volume: Volume | None, output: Path, sett
     if not report.series.instances:
         if settings.sr or settings.seg:
             written.notes = ("no DICOM SR and SEG: the image is not DICOM",)
-    else:
-        written.notes = (note,) if (note := contrast_note(report.series)) else ()
-        try:
-            segmentation = _write_seg(report, drawn, volume, folder, settings)
-            if segmentation is not None:
-                paths.append(folder / SEG_NAME)
-            if settings.sr:
-                paths += write_sr(report, folder, segmentation=segmentation)
-        except FmcibError as error:
-            written.error = error
-    written.files = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
-    return written
+        return
+    written.notes = (note,) if (note := contrast_note(report.series)) else ()
+    segmentation = _write_seg(report, drawn, volume, folder, settings)
+    if segmentation is not None:
+        paths.append(folder / SEG_NAME)
+    if settings.sr:
+        paths += write_sr(report, folder, segmentation=segmentation)
 
 
 def _draw_rois(report: SeriesReport, volume: Volume | None, settings: Settings) -> list[Drawn]:
@@ -114,7 +123,8 @@ def _draw_rois(report: SeriesReport, volume: Volume | None, settings: Settings) 
         in_seg = settings.seg and report.series.instances and _needs_segment(report, lesion.seed)
         if volume is not None and (in_seg or settings.pictures):
             try:
-                mask = roi_mask(report.series, lesion.seed, volume.grid)
+                with unforeseen(f"SeriesInstanceUID {report.series.uid}, ROI {lesion.seed.label!r}"):
+                    mask = roi_mask(report.series, lesion.seed, volume.grid)
             except InputError:
                 mask = None  # the lesion has features: the picture shows its seed, and the SEG a point
         drawn.append(Drawn(lesion, mask))

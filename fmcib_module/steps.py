@@ -16,6 +16,7 @@ from fmcib_module.adapters.gather import gather_compiled
 from fmcib_module.adapters.head_file import read_head
 from fmcib_module.adapters.identifiers import read_identifiers
 from fmcib_module.adapters.reference_file import find_reference
+from fmcib_module.adapters.unforeseen import unforeseen
 from fmcib_module.core.checks import flag_patch, flag_spacing, measure_patch
 from fmcib_module.core.comparison import ModeDrift, Stability, measure_drift, measure_stability
 from fmcib_module.core.conventions import Flag, Mode
@@ -63,7 +64,8 @@ def cut(work: SeriesWork, settings: Settings) -> Iterator[tuple[int, Patch]]:
     """
     started = time.perf_counter()
     try:
-        volume = work.volume = volume_reader.read_volume(work.series, irregular=settings.irregular)
+        with unforeseen(f"SeriesInstanceUID {work.series.uid}"):
+            volume = work.volume = volume_reader.read_volume(work.series, irregular=settings.irregular)
     except InputError as error:
         for seed in work.seeds:
             work.fail_seed(seed, error, Stage.EXTRACT)
@@ -73,7 +75,8 @@ def cut(work: SeriesWork, settings: Settings) -> Iterator[tuple[int, Patch]]:
     work.flags = tuple(dict.fromkeys((*work.flags, *volume.flags, *spacing)))
     for place, seed in enumerate(work.seeds):
         try:
-            patch = extract_patch(volume, seed, settings.mode, gather=gather_compiled)
+            with unforeseen(f"SeriesInstanceUID {work.series.uid}, ROI {seed.label!r}"):
+                patch = extract_patch(volume, seed, settings.mode, gather=gather_compiled)
         except InputError as error:
             work.fail_seed(seed, error, Stage.EXTRACT)
             continue

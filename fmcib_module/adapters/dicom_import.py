@@ -15,6 +15,7 @@ from fmcib_module.adapters.image_files import is_image_file
 from fmcib_module.adapters.image_folder import image_series, is_mask
 from fmcib_module.adapters.linking import link_sources
 from fmcib_module.adapters.roi_references import kind_of, read_references
+from fmcib_module.adapters.unforeseen import unforeseen
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import FileProblem, RoiSource, Scan, Series, Study
 from fmcib_module.core.errors import InputError
@@ -66,7 +67,8 @@ def scan_folder(folder: Path, *, exclude: Path | None = None, progress: Progress
         found.problems.append(FileProblem(path.relative_to(listing.root).as_posix(), "", error))
     for done, path in enumerate(listing.files, start=1):
         try:
-            _sort_file(path, listing.root, found)
+            with unforeseen(path.name):
+                _sort_file(path, listing.root, found)
         except InputError as error:
             found.problems.append(FileProblem(path.relative_to(listing.root).as_posix(), "", error))
         if progress is not None:

@@ -11,6 +11,7 @@ from fmcib_module.adapters.roi_candidates import RoiCandidate, choose
 from fmcib_module.adapters.rtstruct import POINT_RADIUS_MM, list_rtstruct_rois, rtstruct_mask
 from fmcib_module.adapters.seed_files import list_points
 from fmcib_module.adapters.seg import list_segments, segment_mask
+from fmcib_module.adapters.unforeseen import unforeseen
 from fmcib_module.core.centroid import sphere_on_grid
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import RoiFailure, RoiSource, Seed, Series
@@ -110,14 +111,16 @@ def _find_rois(
     for source in sorted(series.roi_sources, key=lambda source: source.uid):
         if source.kind in kinds:
             try:
-                candidates += _LISTERS[source.kind](source, series)
+                with unforeseen(f"source {source.uid}"):
+                    candidates += _LISTERS[source.kind](source, series)
             except InputError as error:
                 failures.append(RoiFailure(source.uid, None, source.uid, source.kind, error))
     chosen, unmatched = choose(candidates, rois)
     seeds: list[Seed] = []
     for candidate in chosen:
         try:
-            seeds += candidate.make_seeds()
+            with unforeseen(f"source {candidate.source.uid}, ROI {candidate.label!r}"):
+                seeds += candidate.make_seeds()
         except InputError as error:
             source = candidate.source
             failures.append(RoiFailure(candidate.label, candidate.roi_number, source.uid, source.kind, error))

@@ -7,6 +7,7 @@ FmcibError
 |   +-- SeedNotFoundError      an ROI, segment or seed file gives no position
 |   +-- SeedOutsideVolumeError a seed has no voxel of the scan under its patch
 |   +-- FrameOfReferenceError  an ROI lives in another frame of reference
+|   +-- UnforeseenError        something in it makes the software fail in a way that nobody foresaw
 +-- ConfigError                settings or command line
 +-- WeightsError               weights are unknown, absent, damaged or do not fit the network
 +-- OutputError                OUTPUT cannot be written, or holds another configuration's results
@@ -50,6 +51,10 @@ class NotOneVolumeError(InputError):
 
 class PixelDataError(InputError):
     """The pixels of an instance are absent or cannot be decoded."""
+
+
+class UnforeseenError(InputError):
+    """Something in the input makes the software fail in a way that nobody foresaw."""
 
 
 class SeedNotFoundError(InputError):

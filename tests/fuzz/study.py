@@ -129,6 +129,9 @@ def _broken_rules(output: Path, code: int) -> list[str]:
     for entry in (*ledger["series"], *rois):
         if entry["status"] == Status.FAILED.value and not (entry["reason"] or entry.get("rois")):
             broken.append("a failure without a reason")
+        if (entry["reason"] or {}).get("error") == "UnforeseenError":
+            broken.append(entry["reason"]["what"])
+    broken += [entry["reason"]["what"] for entry in ledger["problems"] if entry["reason"]["error"] == "UnforeseenError"]
     n_rows = len(rows_of(output / "features.csv")) if (output / "features.csv").is_file() else 0
     if n_rows != sum(roi["status"] in done for roi in rois):
         broken.append(f"{n_rows} rows in the table, other number of lesions on the ledger")
