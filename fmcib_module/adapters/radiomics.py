@@ -53,11 +53,13 @@ class RadiomicsExtractor:
         """
         check_installed()
         self.card = card
-        logging.getLogger("radiomics").setLevel(logging.ERROR)  # it warns of each default that it takes
         settings: dict[str, Any] = {"binWidth": bin_width_hu, "label": 1, "additionalInfo": False}
         if spacing_mm:
             settings["resampledPixelSpacing"] = [spacing_mm] * 3
-        self._extractor: Any = import_module("radiomics.featureextractor").RadiomicsFeatureExtractor(**settings)
+        features = import_module("radiomics.featureextractor")
+        # after the import, which sets it too: it warns of each default that it takes, for every lesion
+        logging.getLogger("radiomics").setLevel(logging.ERROR)
+        self._extractor: Any = features.RadiomicsFeatureExtractor(**settings)
         self._extractor.disableAllFeatures()
         for name, names in feature_classes().items():
             self._extractor.enableFeaturesByName(**{name: names})

@@ -3,7 +3,10 @@
 Texture features are those of "3D, averaged" matrices for GLCM and GLRLM, and of the 3D matrix for the others.
 """
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from fmcib_module.core.errors import InputError
 from fmcib_module.core.extractors import CARDS, Region, cut_roi
 from fmcib_module.core.volume import Volume
 
+ROOT = Path(__file__).parents[2]
 CARD = next(card for card in CARDS if card.name == "radiomics")
 
 PHANTOM = np.array(
@@ -221,6 +225,17 @@ def test_an_roi_at_the_scans_edge_is_cut_where_the_scan_ends():
     assert region.mask.sum() == 20
     assert region.mask[1, :4, :5].all()
     assert region.mask.shape == (12, 14, 15)
+
+
+@pytest.mark.slow
+def test_a_first_measurement_says_nothing_on_the_terminal():
+    """In a process of its own: pyradiomics sets up its logger when it is first imported."""
+    code = (
+        "from tests.adapters.test_radiomics import CARD, RadiomicsExtractor, phantom_region;"
+        "RadiomicsExtractor(CARD, bin_width_hu=1, spacing_mm=0).encode([phantom_region()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_a_lesion_without_a_mask_or_with_a_single_voxel_is_refused():
