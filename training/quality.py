@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 
 from fmcib_module.adapters.atomic import write_bytes
@@ -16,14 +15,12 @@ from fmcib_module.settings import from_plain, read_yaml
 from training.cache import LesionCache
 from training.evaluation.estimates import Estimate, cluster_bootstrap, estimate
 from training.quality_data import read_labelled, read_repeats
-from training.quality_models import Model, hand_made, random_network, trained
-from training.quality_tasks import Outcome, judge_repeats, tell_classes
+from training.quality_models import Model, calibration_patches, hand_made, random_network, trained
+from training.quality_tasks import Outcome, judge_repeats, read_classes, tell_classes
 
 log = logging.getLogger(__name__)
 
 HAND_MADE: Final = "hand-made"
-N_CALIBRATION: Final = 64
-"""Training lesions whose statistics the random networks' batch norms get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class QualitySettings:
         if self.split not in ("val", "test"):
             raise ConfigError(f"split is {self.split!r}", "split", "use val or test")
         for task in self.tasks:
-            if len(_classes(task)[1]) < 2:
+            if len(read_classes(task)[1]) < 2:
                 raise ConfigError(f"a task is {task!r}", "tasks", "write a name, a colon and two classes or more")
         if self.random_networks < 1 or self.lesions_per_patient < 2 or self.n_resamples < 1:
             raise ConfigError("a number is too small", "quality", "use at least 1 random network and 2 lesions")
@@ -94,7 +91,8 @@ def judge(settings: QualitySettings) -> dict[str, Any]:
     models = _models(settings, cache)
     points = read_labelled(LesionCache(Path(settings.points)))
     outcomes = [
-        tell_classes(points, models, classes, settings.split, name) for name, classes in map(_classes, settings.tasks)
+        tell_classes(points, models, classes, settings.split, name)
+        for name, classes in map(read_classes, settings.tasks)
     ]
     outcomes += judge_repeats(read_repeats(cache, settings.split, settings.lesions_per_patient, settings.seed), models)
     return {"settings": asdict(settings), "tasks": {o.name: _judged(o, settings) for o in outcomes}}
@@ -111,16 +109,9 @@ def as_table(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _classes(task: str) -> tuple[str, tuple[str, ...]]:
-    name, _, classes = task.partition(":")
-    return name.strip(), tuple(part.strip() for part in classes.split(",") if part.strip())
-
-
 def _models(settings: QualitySettings, cache: LesionCache) -> dict[str, Model]:
     network, width = trained(settings.weights)
-    rng = np.random.default_rng(settings.seed)
-    rows = rng.permutation(cache.rows("train"))[:N_CALIBRATION]
-    calibration = torch.from_numpy(np.stack([cache.read_crop(int(row), 50) for row in rows]))[:, None]
+    calibration = calibration_patches(cache, settings.seed)
     randoms = {
         f"random {n + 1}": random_network(width, settings.seed + n, calibration)
         for n in range(settings.random_networks)

@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 from fmcib_module.adapters.checkpoint import load_weights
 from fmcib_module.adapters.resnet import ResNet3D, resnet50, resnet_from_tensors
-from fmcib_module.core.conventions import AIR_HU, HU_RANGE
+from fmcib_module.core.conventions import AIR_HU, HU_RANGE, PATCH_SIZE
+from training.cache import LesionCache
 from training.descriptors import describe
 
 BATCH: Final = 16
+
+N_CALIBRATION: Final = 64
+"""Training lesions whose statistics the random networks' batch norms get."""
 
 Model = Callable[[Tensor], NDArray[np.float64]]
 """(n, 1, 50, 50, 50) HU -> (n, d)."""
@@ -33,6 +37,12 @@ def trained(weights: str) -> tuple[Model, float]:
     info, tensors = load_weights(weights)
     network = resnet_from_tensors(tensors, info.name)
     return network_model(network), network.conv1.out_channels / 64
+
+
+def calibration_patches(cache: LesionCache, seed: int) -> Tensor:
+    """(64, 1, 50, 50, 50) training patches, HU, drawn by a seed."""
+    rows = np.random.default_rng(seed).permutation(cache.rows("train"))[:N_CALIBRATION]
+    return torch.from_numpy(np.stack([cache.read_crop(int(row), PATCH_SIZE) for row in rows]))[:, None]
 
 
 def random_network(width: float, seed: int, calibration_hu: Tensor) -> Model:

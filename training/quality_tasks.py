@@ -54,6 +54,12 @@ class Outcome:
         return np.arange(len(self.clusters))
 
 
+def read_classes(task: str) -> tuple[str, tuple[str, ...]]:
+    """Name and classes of "name: class, class"."""
+    name, _, classes = task.partition(":")
+    return name.strip(), tuple(part.strip() for part in classes.split(",") if part.strip())
+
+
 def tell_classes(
     points: Labelled, models: Mapping[str, Model], classes: Sequence[str], split: str, name: str
 ) -> Outcome:

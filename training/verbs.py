@@ -12,11 +12,13 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "manifest": ("training.cohorts.manifest", "manifest"),
     "prepare": ("training.prepare", "prepare"),
     "pretrain": ("training.pretrain", "pretrain"),
+    "compare": ("training.compare", "compare"),
     "export": ("training.export", "export"),
     "features": ("training.adaptation.features", "features"),
     "finetune": ("training.adaptation.finetune", "finetune"),
     "quality": ("training.quality", "quality"),
     "probe": ("training.adaptation.probe", "probe"),
+    "evaluate": ("training.evaluation.evaluate", "evaluate"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 
