@@ -32,5 +32,5 @@ def risks(n: int, seed: int, effect: float = 1.0) -> RiskScores:
     risk = rng.standard_normal(n).round(1)
     until_event = rng.exponential(np.exp(-effect * risk))
     until_end = rng.exponential(2.0, n)
-    time = np.minimum(until_event, until_end).round(2)
+    time = np.minimum(until_event, until_end).round(2) + 0.01
     return RiskScores(time, until_event <= until_end, risk)
