@@ -21,6 +21,7 @@ from fmcib_module.core.domain import Series
 from fmcib_module.core.errors import ConfigError, InputError, OutputError
 from fmcib_module.core.volume import Grid
 from fmcib_module.settings import from_plain, read_yaml, to_plain
+from training.bars import Bar
 from training.cache import INDEX, LesionCache
 from training.cache_writer import (
     CacheForm,
@@ -128,9 +129,8 @@ def prepare(settings_path: Path) -> None:
         OutputError: See `build_cache`.
     """
     settings = from_plain(PrepareSettings, read_yaml(settings_path), where=settings_path.name)
-    report = build_cache(
-        settings, settings_path.parent, told=lambda done, total: log.info("scan %d of %d", done, total)
-    )
+    with Bar("scans") as bar:
+        report = build_cache(settings, settings_path.parent, told=bar.told)
     log.info("%d lesions in %d scans (%d kept)", report.n_lesions, report.n_scans, report.n_kept)
     for what, reason in report.failures:
         log.warning("%s: %s", what, reason)
@@ -151,7 +151,7 @@ def build_cache(settings: PrepareSettings, base: Path, *, told: Told = lambda do
         told: Told after every scan.
 
     Raises:
-        InputError: A table is wrong or a folder absent, or not one scan could be cached.
+        InputError: A table is wrong or a folder absent, a patient is in two splits, or not one scan could be cached.
         OutputError: There is not enough room, another process writes this cache, or it was made from something else.
     """
     folder = base / settings.cache
@@ -163,8 +163,7 @@ def build_cache(settings: PrepareSettings, base: Path, *, told: Told = lambda do
         shared_patients=settings.shared_patients,
     )
     jobs = with_splits(jobs, val=settings.val, test=settings.test, seed=settings.seed)
-    if n_shared := len(all_lesions(jobs).shared_patients):
-        log.warning("%d patients have lesions in more than one split, as shared_patients allows", n_shared)
+    _check_patients(jobs, allowed=settings.shared_patients)
     form = _form(settings)
     about = {"table_sha256": _table_sha256(jobs, form), "licence": settings.licence}
     with one_writer(folder):
@@ -188,6 +187,20 @@ def build_cache(settings: PrepareSettings, base: Path, *, told: Told = lambda do
         write_index(folder, form=form, records=records, failures=sorted(failures + unusable), about=about)
     cache = LesionCache(folder)
     return PrepareReport(folder, len(cache.scans), len(cache.lesions), kept, tuple(cache.failures))
+
+
+def _check_patients(jobs: list[ScanJob], *, allowed: bool) -> None:
+    """Refuse splits that share patients, or say how many they share.
+
+    Raises:
+        InputError: A patient has lesions in two splits (of one table or of two), and that was not asked for.
+    """
+    n_shared = len(all_lesions(jobs).shared_patients)
+    if n_shared and not allowed:
+        fix = "give all lesions of a patient the same split, or set shared_patients if the tables are meant so"
+        raise InputError(f"{n_shared} patient(s) have lesions in more than one split", "tables", fix)
+    if n_shared:
+        log.warning("%d patients have lesions in more than one split, as shared_patients allows", n_shared)
 
 
 def _form(settings: PrepareSettings) -> CacheForm:

@@ -229,6 +229,22 @@ def test_lesions_of_a_patient_stay_in_one_split(tmp_path: Path) -> None:
     assert sorted(next(iter(found)) for found in splits.values()) == ["test", "train", "train", "val", "val"]
 
 
+def test_a_patient_in_two_splits_of_two_tables_is_refused_unless_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = scans.make_inputs(tmp_path, n_scans=2, lesions_per_scan=1)
+    place = scans.middle(scans.write_image(tmp_path / "s0.nrrd"))
+    for split in ("train", "test"):
+        scans.write_table(tmp_path / f"{split}.csv", [scans.lesion("s0.nrrd", place, patient="p0", split=split)])
+    settings = replace(settings, tables=("train.csv", "test.csv"))
+    with pytest.raises(InputError, match=r"1 patient.* more than one split"):
+        build_cache(settings, tmp_path)
+    assert not (tmp_path / "cache").exists()
+    report = build_cache(replace(settings, shared_patients=True), tmp_path)
+    assert [row.split for row in LesionCache(report.cache).lesions] == ["train", "test"]
+    assert "1 patients have lesions in more than one split" in caplog.text
+
+
 def test_a_box_beyond_the_scan_is_air() -> None:
     voxels = np.arange(27, dtype=np.int16).reshape(3, 3, 3)
     box = cut_box(voxels, (0, 1, 3), 4)
