@@ -16,6 +16,7 @@ from tests import phantoms
 from tests.adapters import published_forms
 from tests.adapters.small_weights import sha256_of
 from tests.chain import LESIONS
+from tests.shared import DATA, needs_shared
 from tests.training import scans
 from training.__main__ import main
 from training.adaptation.feature_table import read_feature_table
@@ -167,3 +168,22 @@ def test_wrong_settings_are_refused(inputs):
     with pytest.raises(ConfigError, match="no extractor 'x'"):
         features(settings(inputs, data={"table": "lesions.csv"}, extractors=["x"]))
     assert "features" in VERBS
+
+
+@needs_shared
+@pytest.mark.slow
+def test_real_lung_lesions_are_as_large_as_their_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, itk, rows, expected = DATA / "volumes-pyradiomics", scans.sitk, [], []
+    for name in ("lung1", "lung2"):
+        mask = itk.ReadImage(str(folder / f"{name}_label.nrrd"))
+        labels = itk.GetArrayFromImage(mask)
+        k, j, i = (float(np.mean(axis)) for axis in np.nonzero(labels))
+        place = mask.TransformContinuousIndexToPhysicalPoint((i, j, k))
+        rows.append(scans.lesion(f"{name}_image.nrrd", place, mask=f"{name}_label.nrrd", mask_label=int(labels.max())))
+        expected.append((labels > 0).sum() * np.prod(mask.GetSpacing()))
+    scans.write_table(tmp_path / "lesions.csv", rows)
+    features(settings(tmp_path, data={"table": "lesions.csv", "images": str(folder)}, extractors=["radiomics"]))
+    table = read_feature_table(tmp_path / "features/radiomics.parquet")
+    names = pd.read_csv(tmp_path / "features/radiomics.names.csv")["name"].tolist()
+    assert table.values[:, names.index("shape_VoxelVolume")] == pytest.approx(expected, rel=0.05)
