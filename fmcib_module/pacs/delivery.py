@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -13,7 +14,7 @@ from fmcib_module.pacs.dispatch import POLL_S
 from fmcib_module.pacs.node_settings import Destination, NodeSettings
 from fmcib_module.pacs.node_settings import Protocol as Way
 from fmcib_module.pacs.results import Delivery, Outbox
-from fmcib_module.pacs.web import check_url, open_session, read_access, translated_errors
+from fmcib_module.pacs.web import TIMEOUT_S, check_url, open_session, read_access, translated_errors
 
 OBJECTS_PER_ASSOCIATION: Final = 50
 
@@ -85,6 +86,7 @@ class StowSender:
         self._name = destination.name
         self._url = check_url(destination.url)
         self._session = open_session(read_access(Path(destination.credentials) if destination.credentials else None))
+        self._session.request = partial(self._session.request, timeout=TIMEOUT_S)  # type: ignore[method-assign]
 
     def send(self, paths: Sequence[Path]) -> Iterator[str]:
         """One request per file, so that one that is refused does not stop the others."""

@@ -1,6 +1,7 @@
 """A destination that remembers every object it got, by content; it can be down for a while."""
 
 import hashlib
+import ssl
 import threading
 from collections import defaultdict
 from typing import Any
@@ -27,9 +28,11 @@ class Receiver:
             self._entity.add_supported_context(uid, EXPLICIT)
         self._server: Any = None
 
-    def start(self) -> None:
+    def start(self, tls: ssl.SSLContext | None = None) -> None:
         handlers = [(evt.EVT_C_STORE, self._store)]
-        self._server = self._entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = self._entity.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=tls
+        )
 
     def stop(self) -> None:
         self._entity.shutdown()
