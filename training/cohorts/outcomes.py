@@ -14,7 +14,7 @@ class OutcomeSettings:
     """Section `outcome`; absent where a cohort has none.
 
     Attributes:
-        table: Clinical table (CSV), relative to the cohort's file; "" for none.
+        table: Clinical table (CSV); "" for none.
         form: table, lung1 or radiogenomics: whose columns it has.
         years: The label is 1 for patients alive after so many years, 0 for those dead by then.
         keep_censored: Keep patients who were last seen alive before that, without a label (for time and event); else

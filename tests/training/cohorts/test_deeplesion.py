@@ -1,6 +1,7 @@
 """DeepLesion: seeds where the lesions are, volumes with right geometry, the published tables row by row."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,15 @@ def run(folder: Path, **settings: object) -> dict[str, Any]:
     """The verb, with its record."""
     values = {"kind": "deeplesion", "info": "DL_info.csv", "output": "out", **settings}
     (folder / "cohort.yml").write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
-    return cohort(folder / "cohort.yml")
+    with chdir(folder):
+        return cohort(Path("cohort.yml"))
 
 
 def test_the_seed_is_the_lesion_in_the_volume_that_is_written(tmp_path: Path) -> None:
     write_phantom(tmp_path)
     run(tmp_path, slices="Images_png")
     for row in read_lesion_table(tmp_path / "out" / "pretrain.csv").rows:
-        volume = read_volume(tmp_path / "volumes" / row.image)
+        volume = read_volume(tmp_path / "out" / row.image)
         assert row.lps_mm == (COLUMN * 2, ROW * 2, -2 * 3.0)  # third slice; slices go to the feet
         ijk = np.linalg.solve(volume.grid.matrix, [*row.lps_mm, 1.0])[:3]
         i, j, k = np.rint(ijk).astype(int)
@@ -100,11 +102,11 @@ def test_what_is_too_thick_or_does_not_cross_is_left_out_and_counted(tmp_path: P
 def test_volumes_are_kept_on_a_second_run_and_only_missing_ones_are_made(tmp_path: Path) -> None:
     write_phantom(tmp_path)
     run(tmp_path, slices="Images_png")
-    volumes = sorted((tmp_path / "volumes").iterdir())
+    volumes = sorted((tmp_path / "out" / "volumes").iterdir())
     before = {path: path.stat().st_mtime_ns for path in volumes}
     volumes[3].unlink()
     run(tmp_path, slices="Images_png")
-    after = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "volumes").iterdir())}
+    after = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "volumes").iterdir())}
     assert after.keys() == before.keys()
     assert [path for path in after if after[path] != before[path]] == [volumes[3]]
 
@@ -116,18 +118,13 @@ def test_a_lesion_with_an_absent_or_damaged_slice_is_left_out_with_its_reason(tm
     record = run(tmp_path, slices="Images_png")
     assert record["left_out"] == {"slice 012.png is absent": 1, "slice 019.png is damaged": 1}
     assert record["tables"]["pretrain.csv"]["patients"] == 1
-    assert len(list((tmp_path / "volumes").iterdir())) == 6
+    assert len(list((tmp_path / "out" / "volumes").iterdir())) == 6
 
 
 def test_lesions_are_cached_from_png_slices_to_patches(tmp_path: Path) -> None:
     write_phantom(tmp_path)
     run(tmp_path, slices="Images_png", split="patients")
-    settings = {
-        "cache": "cache",
-        "licence": "none",
-        "tables": ["out/pretrain.csv", "out/task1.csv"],
-        "images": "volumes",
-    }
+    settings = {"cache": "cache", "licence": "none", "tables": ["out/pretrain.csv", "out/task1.csv"]}
     (tmp_path / "prepare.yml").write_text(json.dumps(settings), encoding="utf-8")
     for _ in range(2):  # the second run finds everything done
         prepare(tmp_path / "prepare.yml")
@@ -148,7 +145,7 @@ def test_published_seeds_and_published_loading_meet_the_lesion_only_in_its_plane
     run(tmp_path, slices="Images_png", seeds="published")
     row = read_lesion_table(tmp_path / "out" / "pretrain.csv").rows[0]
     assert row.lps_mm == (ROW * 2, COLUMN * 2, -7 * 3.0)
-    settings = {"cache": "cache", "licence": "none", "tables": ["out/pretrain.csv"], "images": "volumes"}
+    settings = {"cache": "cache", "licence": "none", "tables": ["out/pretrain.csv"]}
     (tmp_path / "prepare.yml").write_text(json.dumps({**settings, "published_seed_index": True}), encoding="utf-8")
     prepare(tmp_path / "prepare.yml")
     cache = LesionCache(tmp_path / "cache")

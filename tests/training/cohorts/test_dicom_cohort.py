@@ -1,6 +1,7 @@
 """Folders of DICOM: lesions where they were drawn, pairs of scans, pseudonyms, outcomes, patches."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def run(folder: Path, **settings: object) -> dict[str, Any]:
     """The verb with `kind: dicom`, with its record."""
     values = {"kind": "dicom", "images": "dicom", "output": "out", **settings}
     (folder / "cohort.yml").write_text(json.dumps(values), encoding="utf-8")
-    return cohort(folder / "cohort.yml")
+    with chdir(folder):
+        return cohort(Path("cohort.yml"))
 
 
 def rows_of(folder: Path) -> tuple[LesionRow, ...]:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def run(folder: Path, **more: object) -> dict[str, Any]:
         "output": "out", **more,
     }  # fmt: skip
     (folder / "cohort.yml").write_text(json.dumps(values), encoding="utf-8")
-    return cohort(folder / "cohort.yml")
+    with chdir(folder):
+        return cohort(Path("cohort.yml"))
 
 
 def test_readers_who_mean_one_nodule_are_grouped_and_lone_ones_left_out(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_seeds_lie_on_the_nodules_of_upright_and_prone_scans_and_are_cached(tmp_
     )  # the box of rows 26 to 35 has its middle at 31
     assert second.lps_mm == pytest.approx((-29.5 - 45, -20.25 - 26, -100 + 36))
     assert (first.label, first.patient, second.label) == ("1", "LIDC-1", "0")
-    settings = {"cache": "cache", "licence": "none", "tables": ["out/task2.csv"], "images": "scans"}
+    settings = {"cache": "cache", "licence": "none", "tables": ["out/task2.csv"]}
     (tmp_path / "prepare.yml").write_text(json.dumps(settings), encoding="utf-8")
     for _ in range(2):
         prepare(tmp_path / "prepare.yml")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ idc_index_data = pytest.importorskip("idc_index_data", reason="the index of Imag
 def run(folder: Path, **settings: object) -> dict[str, Any]:
     """The verb, with its counts."""
     (folder / "manifest.yml").write_text(json.dumps({"output": "list", **settings}), encoding="utf-8")
-    return manifest(folder / "manifest.yml")
+    with chdir(folder):
+        return manifest(Path("manifest.yml"))
 
 
 @pytest.mark.slow
@@ -130,10 +132,11 @@ def test_what_s5cmd_downloads_becomes_a_lesion_table(tmp_path: Path, s3: str) ->
         client.create_bucket(Bucket=bucket)
         for path in paths:
             client.upload_file(str(path), bucket, f"{key}/{path.name}")
-    command = ["s5cmd", "--endpoint-url", s3, "run", "list/manifest.s5cmd"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    settings = {"kind": "dicom", "images": "dicom", "output": "out", "rois": ["re:^gtv-?1"]}
+    command = ["s5cmd", "--endpoint-url", s3, "run", "manifest.s5cmd"]
+    subprocess.run(command, cwd=tmp_path / "list", check=True, capture_output=True, timeout=120)
+    settings = {"kind": "dicom", "images": "list/dicom", "output": "out", "rois": ["re:^gtv-?1"]}
     (tmp_path / "cohort.yml").write_text(json.dumps(settings), encoding="utf-8")
-    cohort(tmp_path / "cohort.yml")
+    with chdir(tmp_path):
+        cohort(Path("cohort.yml"))
     (row,) = read_lesion_table(tmp_path / "out" / "lesions.csv").rows
     assert row.lps_mm == pytest.approx(study.centroids["GTV-1"], abs=1e-3)
