@@ -94,6 +94,7 @@ def show_ledger(ledger: Ledger, output: Path, *, json_log: bool) -> None:
         return
     for entry in ledger.series:
         _show_failures(entry)
+        _show_missing(entry)
     _show_problems(ledger.problems)
     counts = ", ".join(f"{n} {name}" for name, n in ledger.counts().items())
     out.print(f"lesions: {counts}; results in {escape(str(output))}{_and_report(output)}", highlight=False)
@@ -170,6 +171,14 @@ def _show_failures(entry: SeriesEntry) -> None:
     for roi in entry.rois:
         if roi.reason and str(roi.reason) not in seen:
             err.print(f"[red]failed[/] ROI {escape(repr(roi.label))}: {escape(str(roi.reason))}", highlight=False)
+
+
+def _show_missing(entry: SeriesEntry) -> None:
+    """Lesions that an extractor beside the weights gives no features of."""
+    for roi in entry.rois:
+        for name, reason in roi.missing.items():
+            label = escape(repr(roi.label))
+            err.print(f"[yellow]no {name}[/] ROI {label}: {escape(str(reason))}", highlight=False)
 
 
 def _show_problems(problems: tuple[ProblemEntry, ...]) -> None:

@@ -12,12 +12,14 @@ from fmcib_module import run
 from fmcib_module.adapters import volume_reader
 from fmcib_module.adapters.extractors import load_extractor
 from fmcib_module.cli import app
+from fmcib_module.cli_display import show_ledger
 from fmcib_module.core.conventions import Mode
 from fmcib_module.core.domain import Seed
 from fmcib_module.core.errors import ConfigError, OutputError, WeightsError
 from fmcib_module.core.extractors import CARDS, cut_cube
 from fmcib_module.core.ledger import ExitCode
 from fmcib_module.core.volume import Volume
+from fmcib_module.report.contents import gather_attention
 from tests import phantoms
 from tests.adapters import published_forms
 from tests.adapters.small_weights import sha256_of
@@ -112,6 +114,19 @@ def test_a_point_has_no_radiomics_and_the_ledger_says_why(base):
     assert "no ROI to measure" in reason["radiomics"].what
     assert len(rows_of(folder / "out" / "features.radiomics.csv")) == 2
     assert json.loads((folder / "out" / "run_status.json").read_text())["exit_code"] == 3
+
+
+def test_a_person_is_told_in_the_terminal_and_in_the_report(base, capsys):
+    folder, study, ledger, *_ = base
+    show_ledger(ledger, folder / "out", json_log=False)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no radiomics ROI" in told
+    assert "there is no ROI to measure" in told
+    (attention,) = gather_attention(ledger)
+    assert "there is no ROI to measure" in attention.what
+    (place,) = attention.places
+    assert study.series_uid in place
+    assert "radiomics of ROI" in place
 
 
 def test_the_ledger_names_each_extractor_and_no_folder(base):

@@ -114,7 +114,13 @@ def _failures(ledger: Ledger) -> Iterator[tuple[Reason, str]]:
             yield entry.reason, f"series {entry.series_uid}"
         for roi in failed:
             assert roi.reason is not None
-            yield roi.reason, f"ROI {roi.label!r} of {roi.kind} {roi.source_uid} in series {entry.series_uid}"
+            yield roi.reason, _place(entry, roi)
+        for roi in entry.rois:
+            yield from ((reason, f"{name} of {_place(entry, roi)}") for name, reason in roi.missing.items())
+
+
+def _place(entry: SeriesEntry, roi: RoiEntry) -> str:
+    return f"ROI {roi.label!r} of {roi.kind} {roi.source_uid} in series {entry.series_uid}"
 
 
 def _read_features(output: Path, lesions: tuple[tuple[SeriesEntry, RoiEntry], ...]) -> FeatureMap | None:
