@@ -34,6 +34,9 @@ BLOCKS_PER_WORKER: Final = 4
 OBJECT_STORE_BYTES: Final = 200_000_000
 """Of a cluster that we start; it holds manifest rows and, with GPUs, patches on their way."""
 
+STARTS: Final = 3
+"""How often a cluster on this machine is tried."""
+
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
 
@@ -119,16 +122,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     need("ray.data")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    common = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if cluster.address:
-            ray.init(address=cluster.address, **common)
-        else:
-            size = OBJECT_STORE_BYTES
-            ray.init(num_cpus=usable_cpus(), include_dashboard=False, object_store_memory=size, **common)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        what = f"no Ray cluster answers ({type(error).__name__})"
-        raise ConfigError(what, cluster.address or "this machine", "see that `ray status` works there") from error
+    _connect(ray, cluster.address)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -136,6 +130,24 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Join a cluster, or start one; a busy machine may miss Ray's 30 s for that, and gets another try."""
+    options: dict[str, Any] = {"address": address}
+    if not address:
+        size = OBJECT_STORE_BYTES
+        options = {"num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": size}
+    for left in reversed(range(1 if address else STARTS)):
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises the base class here
+            ray.shutdown()
+            if left == 0:
+                what = f"no Ray cluster answers ({type(error).__name__})"
+                raise ConfigError(what, address or "this machine", "see that `ray status` works there") from error
+        else:
+            return
 
 
 def _start_server(ray: Any, plan: JobPlan) -> Any:

@@ -1,7 +1,5 @@
-"""On Ray: a cluster of two nodes, a killed worker and a killed driver; and one machine by the command line."""
+"""On Ray: a cluster of two nodes, a killed worker and a killed driver."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +7,6 @@ import pytest
 from benchmarks.batch import kills
 from fmcib_module.batch.engine import Cluster, divide
 from fmcib_module.core.errors import ConfigError
-from fmcib_module.core.ledger import ExitCode
-from fmcib_module.pipeline import run
-from tests.batch.cohorts import TABLES, results, write_cohort, write_manifest
 
 
 @pytest.mark.parametrize(
@@ -38,21 +33,3 @@ def test_every_lesion_is_there_once_although_a_worker_and_the_driver_are_killed(
     figures = kills(tmp_path, 12, print)
     assert figures["lesions"] == 12 * 4  # two in each RTSTRUCT, two in each SEG
     assert figures["done_at_worker_kill"] < figures["done_at_driver_kill"] < 12
-
-
-@pytest.mark.slow
-def test_the_command_line_does_a_manifest_on_this_machine(tmp_path: Path) -> None:
-    write_cohort(tmp_path / "input", 2)
-    write_manifest(tmp_path / "input/manifest.csv", ["p000", "p001", "absent"])
-    output = tmp_path / "output"
-    command = [sys.executable, "-m", "fmcib_module.cli", "batch", "input/manifest.csv", "output"]
-    for name in ("sr", "seg", "pictures", "report"):
-        command += ["--set", f"{name}=false"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert ended.returncode == ExitCode.PARTIAL, ended.stderr
-    assert "no such file or folder" in ended.stderr
-    assert "p000" not in ended.stderr  # what is done is named by its UID
-    run(tmp_path / "input", tmp_path / "expected", settings=TABLES)
-    ours, theirs = results(output), results(tmp_path / "expected")
-    assert {name: entry for name, entry in ours.items() if name} == theirs
-    assert (output / "features.csv").read_bytes() == (tmp_path / "expected/features.csv").read_bytes()
