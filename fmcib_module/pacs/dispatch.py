@@ -163,6 +163,9 @@ class Dispatcher:
         """Studies that CT or ROI never came for."""
         for row in self._state.incomplete(before=time.time() - 3600 * self._settings.patience_h):
             roles = {role for (role,) in self._state.rows("SELECT role FROM objects WHERE study = ?", row.study)}
+            if roles == {Role.OTHER}:
+                self._state.set_state(row.study, StudyState.DONE, reason="neither CT nor ROI arrived")
+                continue
             absent = [text for role, text in ((Role.CT, "CT"), (Role.ROI, "RTSTRUCT or SEG")) if role not in roles]
             reason = f"no {' and no '.join(absent)} arrived within {self._settings.patience_h:g} h"
             self._audit("study-failed", study=row.study, reason=reason)
@@ -178,7 +181,8 @@ class Dispatcher:
         )
         states = (StudyState.DONE, StudyState.DEAD)
         for (study,) in self._state.rows(query, *states, before, DeliveryState.PENDING):
-            self._spool.remove_study(study)
+            if not self._spool.remove_study(study):
+                continue
             self._outbox.remove_study(study)
             shutil.rmtree(self._folder / "results" / study, ignore_errors=True)
             self._audit("study-deleted", study=study)

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,9 +106,13 @@ class Node:
         while (running := self._server.active_associations) and time.monotonic() < until:
             time.sleep(0.05)
         for association in running:
-            association.abort()
+            association.abort(block=False)
         for association in running:
-            association.join(timeout=5)
+            association.join(timeout=1)
+            if association.is_alive():  # its peer stopped in the middle of a message
+                with suppress(OSError, AttributeError):
+                    association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+                association.join(timeout=1)
 
     @property
     def associations(self) -> int:

@@ -61,12 +61,13 @@ class Outbox:
             known = self._state.rows("SELECT sha256 FROM deliveries WHERE name = ? LIMIT 1", result.name)
             if known and known[0][0] != result.sha256:
                 self._audit("result-kept-as-first-made", study=result.study, object=result.name)
+            kept = self._path(result.name)
             if not known:
-                self._path(result.name).unlink(missing_ok=True)  # left by a crash before it was noted
-                os.link(path, self._path(result.name))
+                kept.unlink(missing_ok=True)  # left by a crash before it was noted
                 new.append(result)
-        if new:
-            flush_folder(self._folder)
+            if not known or (known[0][0] == result.sha256 and not kept.exists()):
+                os.link(path, kept)
+        flush_folder(self._folder)
         return new
 
     def note(self, db: sqlite3.Connection, study: str, results: Sequence[Received]) -> None:

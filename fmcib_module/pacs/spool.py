@@ -16,7 +16,7 @@ from pathlib import Path
 from fmcib_module.core.errors import InputError, OutputError
 from fmcib_module.pacs.audit import Audit
 from fmcib_module.pacs.received import Received, read_received_file
-from fmcib_module.pacs.state import State
+from fmcib_module.pacs.state import State, StudyState
 
 LARGEST_BATCH = 64
 
@@ -27,7 +27,7 @@ class _Waiting:
 
     received: Received
     temporary: Path | None
-    done: "Future[None]"
+    done: "Future[bool]"  # whether its file is there
 
 
 class Spool:
@@ -46,7 +46,7 @@ class Spool:
         self._incoming = folder.parent / "incoming"
         self._state, self._audit, self._free_bytes = state, audit, free_bytes
         self._promised = 0
-        self._lock = threading.Lock()
+        self._lock, self._naming = threading.Lock(), threading.Lock()
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         shutil.rmtree(self._incoming, ignore_errors=True)
         for path in (folder, self._incoming):
@@ -72,8 +72,8 @@ class Spool:
         Raises:
             OutputError: The disk is full, or cannot be written.
         """
-        if self._state.digest_of(received.study, received.name) == received.sha256:
-            self._wait(_Waiting(received, None, Future()))
+        is_known = self._state.digest_of(received.study, received.name) == received.sha256
+        if is_known and self._wait(_Waiting(received, None, Future())):
             return False
         with self._lock:
             if not self.has_room(received.size):
@@ -115,14 +115,22 @@ class Spool:
                 self._state.forget_objects(row.study, gone)
                 self._audit("objects-gone", study=row.study, objects=len(gone))
 
-    def remove_study(self, study: str) -> None:
-        """Delete the objects of a study."""
-        self._state.forget_objects(study, sorted(self._state.all_objects(study)))
-        shutil.rmtree(self.folder / study, ignore_errors=True)
+    def remove_study(self, study: str) -> bool:
+        """Delete the objects of a study, unless it has been opened again.
 
-    def _wait(self, waiting: _Waiting) -> None:
+        Returns:
+            Whether they are deleted.
+        """
+        with self._naming:
+            if self._state.study(study).state not in (StudyState.DONE, StudyState.DEAD):
+                return False
+            self._state.forget_objects(study, sorted(self._state.all_objects(study)))
+            shutil.rmtree(self.folder / study, ignore_errors=True)
+        return True
+
+    def _wait(self, waiting: _Waiting) -> bool:
         self._queue.put(waiting)
-        waiting.done.result()
+        return waiting.done.result()
 
     def _commit_all(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -135,7 +143,8 @@ class Spool:
                     break
                 batch.append(following)
             try:
-                self._commit(batch)
+                with self._naming:
+                    there = self._commit(batch)
             except Exception as error:  # noqa: BLE001  # each sender is told, whatever it was
                 for waiting in batch:
                     waiting.done.set_exception(
@@ -143,25 +152,29 @@ class Spool:
                     )
             else:
                 for waiting in batch:
-                    waiting.done.set_result(None)
+                    waiting.done.set_result(id(waiting) in there)
             if stop:
                 return
 
-    def _commit(self, batch: list[_Waiting]) -> None:
-        """Names, folders and state for some objects."""
+    def _commit(self, batch: list[_Waiting]) -> set[int]:
+        """Names, folders and state for some objects; gives back which of them are there."""
         folders: set[Path] = set()
+        there = []
         for waiting in batch:
-            if waiting.temporary is None:
-                continue
             target = self.path(waiting.received.study, waiting.received.name)
+            if waiting.temporary is None:
+                there += [waiting] if target.is_file() else []
+                continue
             if not target.parent.exists():
                 target.parent.mkdir()
                 folders.add(self.folder)
             waiting.temporary.replace(target)
             folders.add(target.parent)
+            there.append(waiting)
         for folder in folders:
             flush_folder(folder)
-        self._state.add_objects([waiting.received for waiting in batch])
+        self._state.add_objects([waiting.received for waiting in there])
+        return {id(waiting) for waiting in there}
 
 
 def _write_flushed(path: Path, content: bytes) -> None:

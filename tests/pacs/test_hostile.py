@@ -131,3 +131,19 @@ def test_a_flood_of_connections_is_refused_and_others_are_served_afterwards(node
         connection.close()
     wait_for(lambda: service.associations == 0)
     assert send(service.port, small_study("later")) == [0] * 4
+
+
+@pytest.mark.slow
+def test_a_peer_that_stopped_in_the_middle_of_a_message_does_not_hold_up_the_end(tmp_path):
+    settings = node_settings(tmp_path, timeout_s=300.0, quiet_s=60.0)
+    with running(settings) as (service, _):
+        request, command, *_ = recorded(service.port)
+        stopped = socket.create_connection(("127.0.0.1", service.port))
+        stopped.sendall(request)
+        assert stopped.recv(65536)[0] == 2  # accepted
+        stopped.sendall(command[:20])
+        wait_for(lambda: service.associations == 1)
+        before = time.monotonic()
+    assert time.monotonic() - before < 60
+    assert not [one for one in threading.enumerate() if "AcceptorThread" in one.name]
+    stopped.close()

@@ -11,12 +11,14 @@ import pytest
 from pynetdicom import AE, build_context
 
 from fmcib_module.adapters.derived import MANUFACTURER, PRODUCT
+from fmcib_module.adapters.study_writer import StudyTags, start_dataset
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.pacs import spool as spool_module
 from fmcib_module.pacs.node import STORED_CLASSES, TRANSFER_SYNTAXES
 from fmcib_module.pacs.node_settings import Peer, read_node_settings
 from fmcib_module.pacs.state import StudyState
 from tests.pacs.node_helpers import (
+    SR_CLASS,
     events,
     failing_work,
     hopeless_work,
@@ -189,6 +191,15 @@ def test_a_study_without_roi_becomes_a_dead_letter_after_a_while(tmp_path):
         send(service.port, small_study("no roi")[:-1])
         wait_for(in_state(service, StudyState.DEAD))
     assert "no RTSTRUCT or SEG arrived" in next(e["reason"] for e in events(log) if e["event"] == "study-failed")
+
+
+def test_an_sr_by_itself_is_kept_a_while_and_is_nobody_s_failure(tmp_path):
+    sr = start_dataset(SR_CLASS, "SR", "1.2.3.5", StudyTags("sr only"))
+    sr.SOPInstanceUID = sr.file_meta.MediaStorageSOPInstanceUID = "1.2.3.6"
+    with running(node_settings(tmp_path, patience_h=0.0)) as (service, log):
+        assert send(service.port, [sr]) == [0]
+        wait_for(in_state(service, StudyState.DONE))
+    assert "study-failed" not in {event["event"] for event in events(log)}
 
 
 @pytest.mark.slow
