@@ -29,7 +29,7 @@ LUNG1-005,70,4,II,nos,female,NA,0
 
 def run(folder: Path, **settings: object) -> dict[str, Any]:
     """The verb with `kind: table`, with its record."""
-    values = {"kind": "table", "table": "lesions.csv", "output": "out", **settings}
+    values = {"kind": "table", "tables": "lesions.csv", "output": "out", **settings}
     (folder / "cohort.yml").write_text(json.dumps(values), encoding="utf-8")
     with chdir(folder):
         return cohort(Path("cohort.yml"))
@@ -109,6 +109,28 @@ def test_a_table_whose_splits_share_patients_is_refused_unless_asked_for_and_the
     assert (facts["patients_in_two_splits"], facts["lesions_of_patients_in_two_splits"]) == (1, 2)
 
 
+def test_cohorts_are_put_together_with_images_where_they_are_and_names_of_their_own(tmp_path: Path) -> None:
+    for name, patient, split in (("harvard", "h1", "train"), ("lung1", "l1", "test")):
+        (tmp_path / name / "scans").mkdir(parents=True)
+        text = f"image_path,coordX,coordY,coordZ,patient,split\nscans/a.nrrd,1,2,3,{patient},{split}\n"
+        (tmp_path / name / "lesions.csv").write_text(text, encoding="utf-8")
+    tables = ["harvard/lesions.csv", "lung1/lesions.csv"]
+    run(tmp_path, tables=tables)
+    rows = rows_of(tmp_path)
+    assert [(row.lesion, row.others["cohort"], row.split) for row in rows] == [
+        ("harvard-1", "harvard", "train"),
+        ("lung1-1", "lung1", "test"),
+    ]
+    assert [(tmp_path / "out" / row.image).resolve() for row in rows] == [
+        tmp_path / name / "scans" / "a.nrrd" for name in ("harvard", "lung1")
+    ]
+    (tmp_path / "lung1" / "lesions.csv").write_text(text.replace("l1", "h1"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"1 patient.* in two splits"):
+        run(tmp_path, tables=tables)
+    with pytest.raises(ConfigError, match="folder of its own"):
+        run(tmp_path, tables=["lesions.csv", "lesions.csv"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -176,10 +198,10 @@ def test_radiogenomics_gives_the_papers_133_patients_and_other_libraries_agree_o
     from sksurv.util import Surv
 
     table = {"table": str(RADIOGENOMICS), "form": "radiogenomics"}
-    record = run(tmp_path, table=str(RADIOGENOMICS), patient_column="Case ID", outcome=table, test=1.0)
+    record = run(tmp_path, tables=str(RADIOGENOMICS), patient_column="Case ID", outcome=table, test=1.0)
     assert record["tables"]["lesions.csv"]["patients"] == 133  # Pai et al. 2024; 11 were last seen alive before
     assert record["tables"]["lesions.csv"]["labels"] == {"0": 28, "1": 105}
-    run(tmp_path, table=str(RADIOGENOMICS), patient_column="Case ID", outcome={**table, "keep_censored": True})
+    run(tmp_path, tables=str(RADIOGENOMICS), patient_column="Case ID", outcome={**table, "keep_censored": True})
     frame = pd.read_csv(tmp_path / "out" / "lesions.csv")
     time, event = frame["time"].to_numpy(), frame["event"].to_numpy() == 1
     assert (len(frame), int(event.sum())) == (144, 51)
