@@ -3,6 +3,9 @@
 Batch norm folds into the convolutions exactly (in float64). A large network is kept folded beside the weights, where
 the next start maps it into memory instead of building it (1.5 s for the published one). OpenVINO's own cache of
 compiled models gains nothing over that, so it is not used.
+
+The last convolutions see 2 x 2 x 2 voxels. Their kernels work on rows of two and read all weights for each, three
+times slower than those before; so they get patches side by side in one long row (`_convolve_side_by_side`).
 """
 
 import os
@@ -32,7 +35,14 @@ BATCH: Final = 8
 KEPT_FROM_FEATURES: Final = 2048
 """Networks with fewer features are built in a moment; keeping them would only fill the disk."""
 
-GRAPH_VERSION: Final = 1
+SIDE_BY_SIDE: Final = 4
+"""Patches in one row. A fixed number, filled up with zeros, because kernels sum in another order for another length: a
+patch's features must not depend on how many came with it."""
+
+SHORT_ROW: Final = 2
+"""Rows of so many voxels are put side by side."""
+
+GRAPH_VERSION: Final = 2
 """Part of a kept network's name; raise it when `build_model` changes."""
 
 
@@ -117,16 +127,26 @@ def build_model(tensors: Mapping[str, NDArray[Any]], widen_factor: float) -> ov.
     patches = ops.parameter([-1, 1, PATCH_SIZE, PATCH_SIZE, PATCH_SIZE], np.float32)
     x = ops.relu(_convolve(patches, tensors, stem(widen_factor)))
     x = ops.max_pool(x, [2] * 3, [1] * 3, [1] * 3, [1] * 3, [3] * 3).output(0)
+    size = _halved(_halved(PATCH_SIZE))
     for block in blocks(widen_factor):
-        x = _bottleneck(x, tensors, block)
+        x = _bottleneck(x, tensors, block, size)
+        size = size if block.convs[1].stride == 1 else _halved(size)
     features = ops.reduce_mean(x, np.array([2, 3, 4]), keep_dims=False)
     return ov.Model([features], [patches], "resnet50_3d")
 
 
-def _bottleneck(x: Any, tensors: Mapping[str, NDArray[Any]], block: Block) -> Any:
+def _halved(size: int) -> int:
+    return (size + 1) // 2
+
+
+def _bottleneck(x: Any, tensors: Mapping[str, NDArray[Any]], block: Block, size: int) -> Any:
+    """One block; its input has `size` voxels on each axis."""
     reduce, spatial, expand = block.convs
     out = ops.relu(_convolve(x, tensors, reduce))
-    out = ops.relu(_convolve(out, tensors, spatial))
+    if size // spatial.stride > SHORT_ROW:
+        out = ops.relu(_convolve(out, tensors, spatial))
+    else:
+        out = ops.relu(_convolve_side_by_side(out, tensors, spatial, size))
     out = _convolve(out, tensors, expand)
     shortcut = x if block.shortcut is None else _convolve(x, tensors, block.shortcut)
     return ops.relu(ops.add(out, shortcut))
@@ -137,6 +157,28 @@ def _convolve(x: Any, tensors: Mapping[str, NDArray[Any]], layer: ConvLayer) -> 
     pad = [layer.kernel // 2] * 3
     out = ops.convolution(x, ops.constant(weight), [layer.stride] * 3, pad, pad, [1] * 3)
     return ops.add(out, ops.constant(bias.reshape(1, -1, 1, 1, 1)))
+
+
+def _convolve_side_by_side(x: Any, tensors: Mapping[str, NDArray[Any]], layer: ConvLayer, size: int) -> Any:
+    """As `_convolve` for a kernel of 3: `SIDE_BY_SIDE` patches make one, in a row with zeros between them.
+
+    The zeros are the padding that each patch has for itself. The gap is one voxel; two for stride 2, whose steps must
+    meet the first voxel of each patch. What the row holds for the gaps afterwards is cut out.
+    """
+    channels, planes, row = layer.channels[0], size * size, size + layer.stride
+    out_channels, out_size, out_row = layer.channels[1], size // layer.stride, row // layer.stride
+    n = ops.gather(ops.shape_of(x), np.array([0]), np.array(0))
+    group = np.array([SIDE_BY_SIDE])
+    filled = ops.multiply(ops.divide(ops.add(n, group - 1), group), group)
+    x = ops.pad(x, [0] * 5, [SIDE_BY_SIDE - 1, 0, 0, 0, layer.stride], "constant", np.float32(0))
+    x = ops.slice(x, [0], filled, [1], [0])
+    x = ops.transpose(ops.reshape(x, [-1, SIDE_BY_SIDE, channels, planes, row], False), [0, 2, 3, 1, 4])
+    x = _convolve(ops.reshape(x, [-1, channels, size, size, SIDE_BY_SIDE * row], False), tensors, layer)
+    x = ops.slice(
+        ops.reshape(x, [-1, out_channels, out_size**2, SIDE_BY_SIDE, out_row], False), [0], [out_size], [1], [4]
+    )
+    x = ops.reshape(ops.transpose(x, [0, 3, 1, 2, 4]), [-1, out_channels, *[out_size] * 3], False)
+    return ops.slice(x, [0], n, [1], [0])
 
 
 def folded(tensors: Mapping[str, NDArray[Any]], layer: ConvLayer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

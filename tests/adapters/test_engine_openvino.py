@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import numpy as np
+import openvino as ov
 import pytest
 import torch
+from openvino import opset15 as ops
 
 from fmcib_module.adapters import engine_openvino
 from fmcib_module.adapters.engine_openvino import OpenVinoForward, folded, kept_model_path
@@ -48,6 +50,25 @@ def test_a_folded_convolution_is_convolution_and_batch_norm():
     x = torch.rand(2, 3, 6, 6, 6, generator=generator)
     together = torch.nn.functional.conv3d(x, torch.from_numpy(weight), torch.from_numpy(bias), padding=1)
     np.testing.assert_allclose(together.numpy(), norm(conv(x)).detach().numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(2, 1), (4, 2)], ids=["stride 1", "stride 2"])
+def test_patches_side_by_side_are_convolved_as_each_alone(size, stride):
+    rng = np.random.default_rng(0)
+    layer = ConvLayer("c", "n", (32, 48), 3, stride)
+    tensors = {f"n.{name}": rng.random(48).astype(np.float32) + 0.5 for name in ("weight", "running_var")}
+    tensors |= {f"n.{name}": rng.random(48).astype(np.float32) for name in ("bias", "running_mean")}
+    tensors["c.weight"] = rng.normal(0, 0.1, (48, 32, 3, 3, 3)).astype(np.float32)
+    given = ops.parameter([-1, 32, size, size, size], np.float32)
+    out = engine_openvino._convolve_side_by_side(given, tensors, layer, size)
+    network = ov.Core().compile_model(ov.Model([out], [given], "layer"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    patches = rng.normal(0, 1, (9, 32, size, size, size)).astype(np.float32)
+    weight, bias = (torch.from_numpy(part) for part in folded(tensors, layer))
+    expected = torch.nn.functional.conv3d(torch.from_numpy(patches), weight, bias, stride=stride, padding=1).numpy()
+    together = network({0: patches})[0]
+    np.testing.assert_allclose(together, expected, atol=2e-5)
+    for count in (1, 3, 4, 5, 8):  # less than a row, a full one, and a row with the rest in another
+        np.testing.assert_array_equal(network({0: patches[:count]})[0], together[:count])
 
 
 def test_features_equal_torchs():
