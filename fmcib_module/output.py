@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import file_digest
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fmcib_module.adapters.atomic import write_bytes
+from fmcib_module.adapters.output_lock import OutputLock
 from fmcib_module.adapters.tables import CohortWriter, read_series_csv
 from fmcib_module.core.domain import SeriesReport
 from fmcib_module.core.errors import OutputError
@@ -177,13 +179,17 @@ class RunOutput:
         self.folder = folder
         self.ledger = Ledger(run={"started": now(), **run})
         self._changing = Lock()  # the encoder describes itself from the thread that it works in
-        self._earlier = EarlierResults(folder, run, force=force)
         self._last_flush = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (REPORT_NAME, *COMPARISON_NAMES, *EXTRACTOR_TABLES):
-                (folder / name).unlink(missing_ok=True)
-            self._flush()
+            self._lock = OutputLock(folder)
+            with ExitStack() as unless_prepared:
+                unless_prepared.callback(self._lock.release)
+                self._earlier = EarlierResults(folder, run, force=force)
+                for name in (REPORT_NAME, *COMPARISON_NAMES, *EXTRACTOR_TABLES):
+                    (folder / name).unlink(missing_ok=True)
+                self._flush()
+                unless_prepared.pop_all()
         except OSError as error:
             raise _not_writable(error) from error
         self._cohort = CohortWriter(folder)
@@ -202,6 +208,7 @@ class RunOutput:
         finally:
             self.ledger = replace(self.ledger, complete=complete, run={**self.ledger.run, "finished": now()})
             self._flush()
+            self._lock.release()
 
     @property
     def resumes(self) -> bool:

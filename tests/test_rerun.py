@@ -9,6 +9,7 @@ from fmcib_module import lazy_encoder, pipeline, run
 from fmcib_module.adapters import volume_reader
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import ExitCode
+from fmcib_module.progress import Progress
 from tests import phantoms
 from tests.chain import LESIONS, noting, rows_of
 
@@ -134,3 +135,28 @@ def test_a_rerun_deletes_files_that_the_changed_input_no_longer_gives(study, tmp
     ledger = run(tmp_path / "in", tmp_path / "out")
     assert [roi.label for entry in ledger.series for roi in entry.rois] == ["Node"]
     assert not (tmp_path / "out" / study.series_uid / "seeds.seg.dcm").exists()
+
+
+def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(study, tmp_path):
+    """Started from within the first, while its output is open."""
+    refused = []
+
+    def series(_):
+        with pytest.raises(OutputError, match="another run is writing"):
+            run(study.folder, tmp_path / "out")
+        refused.append(True)
+
+    ledger = run(study.folder, tmp_path / "out", progress=Progress(series=series))
+    assert refused
+    assert ledger.exit_code == 0
+    assert run(study.folder, tmp_path / "out").series == ledger.series
+
+
+def test_what_a_killed_run_left_half_written_is_cleared_away(study, tmp_path):
+    folder = tmp_path / "out" / "1.2.3" / "qc"
+    folder.mkdir(parents=True)
+    left = [tmp_path / "out" / ".features.csv.123.partial", folder / ".001-GTV.png.77.partial"]
+    for path in left:
+        path.write_bytes(b"half")
+    run(study.folder, tmp_path / "out")
+    assert not any(path.exists() for path in left)

@@ -4,8 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from fmcib_module.core.errors import OutputError
+
+PARTIAL_PATTERN: Final = ".*.*.partial"
+"""What `PendingFile` calls a file that is not whole yet: .NAME.PROCESS.partial."""
 
 
 class PendingFile:
