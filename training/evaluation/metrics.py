@@ -142,11 +142,18 @@ def balanced_accuracy_of(predicted: Index, truth: Index, counts: Counts) -> Floa
     Returns:
         (r,), 0..1.
     """
-    classes = np.unique(truth)
-    is_class = (truth == classes[:, None]).astype(np.float32)
-    drawn = (is_class @ counts).astype(np.float64)
-    right = (is_class * (predicted == truth)) @ counts
-    return _mean_where(_ratio(right, drawn))
+    classes, number = np.unique(truth, return_inverse=True)
+    cell = 2 * number + (predicted == truth)
+    order = np.argsort(cell, kind="stable")
+    cells, starts = np.unique(cell[order], return_index=True)
+
+    def part(counts: Counts) -> Floats:
+        sums = np.zeros((2 * len(classes), counts.shape[1]))
+        sums[cells] = np.add.reduceat(counts[order], starts, axis=0)
+        wrong, right = sums[::2], sums[1::2]
+        return _mean_where(_ratio(right, wrong + right))
+
+    return _in_steps(part, counts)
 
 
 def c_index_of(risk: Floats, time: Floats, event: NDArray[np.bool_], counts: Counts) -> Floats:
