@@ -7,17 +7,13 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeClassifierCV
-from sklearn.preprocessing import StandardScaler
 
 from training.evaluation.agreement import icc
 from training.evaluation.metrics import Floats, Index, auc, balanced_accuracy
 from training.monitors import effective_rank
 from training.quality_data import Labelled, Repeats
 from training.quality_models import Model
-
-ALPHAS: Final = tuple(10.0**n for n in range(-1, 6))
-"""Ridge penalties that a probe chooses from, on its training points."""
+from training.quality_probe import held_out_scores
 
 LEAST_FITTED: Final = 2
 """Patients that a probe of patients is fitted on."""
@@ -95,7 +91,7 @@ def tell_classes(
     patches = points.patches_hu[chosen]
 
     def metric_of(model: Model) -> Metric:
-        scores = _held_out_scores(model(patches), labels, groups, fitted)[items]
+        scores = held_out_scores(model(patches), labels, groups, fitted)[items]
         truth = labels[items]
         if len(classes) == 2:
             return lambda drawn: auc(-scores[drawn, 1], truth[drawn] == 0)
@@ -131,28 +127,6 @@ def judge_repeats(lesions: Repeats, models: Mapping[str, Model]) -> list[Outcome
         Outcome(name, what, lesions.patients, {model_name: metrics[name] for model_name, metrics in own.items()})
         for name, what in described.items()
     ]
-
-
-def _held_out_scores(
-    features: Floats,
-    labels: Index,
-    groups: NDArray[np.str_],
-    fitted: Mapping[str, NDArray[np.bool_]],
-) -> Floats:
-    """(n, classes) scores of the groups in `fitted`, each by a probe of the points named there; NaN elsewhere."""
-    scores = np.full((len(labels), int(labels.max()) + 1), np.nan)
-    for group, seen in fitted.items():
-        inside = groups == group
-        scaler = StandardScaler().fit(features[seen])
-        probe = RidgeClassifierCV(alphas=ALPHAS, class_weight="balanced")
-        probe.fit(scaler.transform(features[seen]), labels[seen])
-        decision = probe.decision_function(scaler.transform(features[inside]))
-        if decision.ndim == 1:
-            decision = np.stack([-decision, decision], axis=1)
-        full = np.full((int(inside.sum()), scores.shape[1]), -np.inf)
-        full[:, probe.classes_] = decision
-        scores[inside] = full
-    return scores
 
 
 def _blocks(centres_mm: Floats, patients: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -19,6 +19,7 @@ from training.descriptors import NAMES, describe
 from training.prepare import build_cache
 from training.quality_data import JITTER_MM, NOISE_HU, Labelled, read_repeats
 from training.quality_models import random_network
+from training.quality_probe import best_penalty
 from training.quality_tasks import tell_classes
 
 
@@ -105,6 +106,21 @@ def test_a_probe_tells_what_can_be_told_and_judges_the_split_alone() -> None:
     assert outcome.clusters == ["p0"] * 8 + ["p1"] * 8
     assert outcome.metrics["a"](outcome.all_items) == 1
     assert outcome.metrics["b"](outcome.all_items) < 0.9
+
+
+def test_a_penalty_is_chosen_by_patients_not_by_points() -> None:
+    """Features that name the patient's own class fit all points of known patients and help with none that is new."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"p{n}" for n in range(10)], 20)
+    labels = np.tile([0, 1], 100)
+    truth = np.where(labels == 1, 1.0, -1.0)[:, None] + rng.normal(0, 2, (200, 1))
+    cells = np.array([int(group[1:]) * 2 + label for group, label in zip(groups, labels, strict=True)])
+    misleading = np.eye(20)[cells] * 3 + rng.normal(0, 0.05, (200, 20))
+    features = np.concatenate([truth, misleading], axis=1)
+    by_patient = best_penalty(features, labels, groups)
+    by_point = best_penalty(features, labels, np.arange(200).astype(str))
+    assert by_patient > 10 * by_point
+    assert best_penalty(truth, labels, np.repeat("p0", 200)) == 1.0  # one patient tells nothing about others
 
 
 def test_while_choosing_the_test_patients_are_not_even_fitted_on() -> None:
