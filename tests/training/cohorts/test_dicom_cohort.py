@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fmcib_module.adapters.image_files import read_mask
 from tests import phantoms
+from tests.shared import DATA, needs_shared
 from training.cache import LesionCache
 from training.cohorts.cohort import cohort
 from training.lesion_table import LesionRow, read_lesion_table
@@ -120,3 +122,19 @@ def test_patches_of_a_dicom_cohort_are_cached_and_kept(tmp_path: Path) -> None:
         assert lesion.lps_mm == pytest.approx(study.centroids["GTV-1"], abs=1e-3)
         crop = cache.read_crop(n, 50)
         assert np.abs(crop[23:28, 23:28, 23:28] - 90).max() <= 1, "the ball of 90 HU is in the middle"
+
+
+@needs_shared
+def test_real_patients_get_seeds_at_the_centre_of_their_independent_masks(tmp_path: Path) -> None:
+    sarcoma = DATA / "ct-rtstruct-sts"
+    record = run(tmp_path, images=str(sarcoma), sources=["RTSTRUCT"])
+    assert record["tables"]["lesions.csv"]["patients"] == 5
+    centres = []
+    for path in sorted(sarcoma.glob("*/reference_mask.nii.gz")):
+        mask, affine = read_mask(path)
+        kji = np.argwhere(mask > 0).mean(axis=0)
+        centres.append((affine @ [*kji[::-1], 1.0])[:3])
+    seeds = np.array([row.lps_mm for row in rows_of(tmp_path)])
+    distances = np.linalg.norm(np.array(centres)[:, None] - seeds[None], axis=-1)
+    assert distances.min(axis=1).max() < 1.0, "mm; voxels are 0.98 x 0.98 x 3.27 mm"
+    assert sorted(distances.argmin(axis=1)) == [0, 1, 2, 3, 4]
