@@ -17,7 +17,7 @@ SETTINGS_OF: Final[dict[str, tuple[str, ...]]] = {
     "CentroidFinder": ("rois", "seed_sources"),
     "PatchExtractor": ("mode", "irregular", "stability", "compare_modes"),
     "EncoderRunner": ("weights", "device", "engine", "precision", "batch_size"),
-    "ReportWriter": ("extractors", "sr", "seg", "pictures", "save_patches", "report", "identifiers"),
+    "ReportWriter": ("extractors", "heads", "sr", "seg", "pictures", "save_patches", "report", "identifiers"),
     "StatusGate": (),
 }
 """Our modules, and the fields of `Settings` that each one's section holds."""
