@@ -22,7 +22,7 @@ from fmcib_module.output import RunOutput
 from fmcib_module.progress import Progress
 from fmcib_module.report import write_report
 from fmcib_module.settings import Settings, settings_from_dict, to_plain
-from fmcib_module.side_by_side import SideBySide, describe_extractors
+from fmcib_module.side_by_side import SideBySide, describe_extractors, write_extractor_tables
 from fmcib_module.streams import prefetch
 from fmcib_module.work import SeriesWork, digest_input
 
@@ -91,7 +91,7 @@ def run(
                 out.add(entry, report)
             progress.series(entry)
     write_comparisons(output, out.ledger, settings)
-    others.write_tables(output, out.ledger)
+    write_extractor_tables(output, out.ledger, settings)
     if settings.report:
         write_report(output)
     return out.ledger

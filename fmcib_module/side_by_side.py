@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fmcib_module import __version__
 from fmcib_module.adapters.atomic import write_bytes
-from fmcib_module.adapters.extractors import ExtractorChoice, choose_extractor, load_extractor
+from fmcib_module.adapters.extractors import ExtractorChoice, choose_extractor, feature_names, load_extractor
 from fmcib_module.adapters.gather import gather_compiled
 from fmcib_module.adapters.seed_finder import roi_mask
 from fmcib_module.adapters.tables import CohortWriter, read_series_csv, write_series_csv
@@ -101,21 +101,22 @@ class SideBySide:
             )
         return self._loaded[name]
 
-    def write_tables(self, output: Path, ledger: Ledger) -> None:
-        """Gather the series' tables over the whole run, those that an earlier run left included.
 
-        Raises:
-            OutputError: A table cannot be read or written.
-        """
-        for name in self._wanted:
-            stem = extractor_stem(name)
-            with CohortWriter(output, stem) as cohort:
-                for entry in ledger.series:
-                    if f"{stem}.csv" in entry.files:
-                        table = output / entry.output / f"{stem}.csv"
-                        cohort.add(read_series_csv(table), table)
-            if cohort.n_rows and (names := self._extractor(name).feature_names):
-                write_bytes(output / f"{stem}.names.csv", _names_table(names))
+def write_extractor_tables(output: Path, ledger: Ledger, settings: Settings) -> None:
+    """Gather the series' tables over the whole run, those that an earlier run left included.
+
+    Raises:
+        OutputError: A table cannot be read or written.
+    """
+    for name in settings.extractor_names:
+        stem = extractor_stem(name)
+        with CohortWriter(output, stem) as cohort:
+            for entry in ledger.series:
+                if f"{stem}.csv" in entry.files:
+                    table = output / entry.output / f"{stem}.csv"
+                    cohort.add(read_series_csv(table), table)
+        if cohort.n_rows and (names := feature_names(name)):
+            write_bytes(output / f"{stem}.names.csv", _names_table(names))
 
 
 def _compute(

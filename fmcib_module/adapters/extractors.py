@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcib_module.adapters import weights as registry
-from fmcib_module.adapters.radiomics import RadiomicsExtractor, check_installed
+from fmcib_module.adapters.radiomics import RadiomicsExtractor, check_installed, measured_names
 from fmcib_module.adapters.runner import Encoder, choose_device, load_encoder
 from fmcib_module.core.errors import ConfigError, WeightsError
 from fmcib_module.core.extractors import CARDS, Extractor, ExtractorCard, Region
@@ -77,6 +78,8 @@ def choose_extractor(wanted: str) -> ExtractorChoice:
         if path:
             raise ConfigError(f"{name} has no weights", "extractor", f"write {name}")
         return ExtractorChoice(card, "", "")
+    if name not in OWN_NETWORK and find_spec("torch") is None:
+        raise ConfigError("torch is not installed", f"extractor {name}", "run it where torch is")
     info = registry.verify(path or name)
     if path and info.sha256 not in {entry.sha256 for entry in registry.list_weights() if entry.name == name}:
         card = replace(card, version=f"file {info.name}", note=f"{registry.UNKNOWN_NOTE}; {card.note}".strip("; "))
@@ -110,6 +113,11 @@ def load_extractor(wanted: str, *, device: str = "auto", engine: str = "auto", p
             raise WeightsError(what, card.name, f"fetch the weights of {card.name} again")
         card = replace(card, n_features=encoder.n_features)
     return NetworkExtractor(card, encoder)
+
+
+def feature_names(name: str) -> tuple[str, ...]:
+    """Of each feature of an extractor; empty where they have only numbers."""
+    return measured_names() if next(card for card in CARDS if card.name == name).form.needs_mask else ()
 
 
 def _torch_encoder(choice: ExtractorChoice, device: str) -> Encoder:

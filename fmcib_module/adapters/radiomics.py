@@ -63,7 +63,7 @@ class RadiomicsExtractor:
         self._extractor.disableAllFeatures()
         for name, names in feature_classes().items():
             self._extractor.enableFeaturesByName(**{name: names})
-        self.feature_names = tuple(f"{kind}_{name}" for kind, names in feature_classes().items() for name in names)
+        self.feature_names = measured_names()
 
     def encode(self, patches: Sequence[Region]) -> NDArray[np.float32]:
         """(n, 107) float32.
@@ -97,6 +97,11 @@ def check_installed() -> None:
     """
     if find_spec("radiomics") is None:
         raise ConfigError("pyradiomics is not installed", "extractor radiomics", FIX)
+
+
+def measured_names() -> tuple[str, ...]:
+    """Of all features, in the order in which they are measured."""
+    return tuple(f"{kind}_{name}" for kind, names in feature_classes().items() for name in names)
 
 
 def feature_classes() -> dict[str, list[str]]:

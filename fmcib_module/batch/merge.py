@@ -15,11 +15,12 @@ from fmcib_module.batch.store import Store
 from fmcib_module.comparison_tables import write_comparisons
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import LEDGER_NAME, Ledger, ProblemEntry, Reason, SeriesEntry
-from fmcib_module.core.naming import COMPARISON_NAMES
-from fmcib_module.output import RunOutput, parse_ledger
+from fmcib_module.core.naming import COMPARISON_NAMES, extractor_stem
+from fmcib_module.output import EXTRACTOR_TABLES, RunOutput, parse_ledger
 from fmcib_module.report import write_report
 from fmcib_module.series_writer import CSV_NAME
 from fmcib_module.settings import Settings
+from fmcib_module.side_by_side import write_extractor_tables
 from fmcib_module.streams import prefetch
 
 READERS: Final = 16
@@ -82,11 +83,12 @@ def write_cohort(store: Store, gathered: Ledger, settings: Settings, scratch: Pa
         out.add_problems(gathered.problems, gathered.ignored_files)
         for entry in _with_tables(store, gathered.series, folder, settings):
             out.add(entry)
-            if store.folder is None and entry.output and not settings.stability:
+            if store.folder is None and entry.output and not (settings.stability or settings.extractors):
                 shutil.rmtree(folder / entry.output)
     write_comparisons(folder, out.ledger, settings)
+    write_extractor_tables(folder, out.ledger, settings)
     if store.folder is None:
-        for name in ("features.csv", "features.parquet", *COMPARISON_NAMES, LEDGER_NAME):
+        for name in ("features.csv", "features.parquet", *COMPARISON_NAMES, *EXTRACTOR_TABLES, LEDGER_NAME):
             if (folder / name).is_file():
                 store.upload(name, folder / name)
         shutil.rmtree(folder)
@@ -102,7 +104,8 @@ def _with_tables(
     if store.folder is not None:
         yield from entries
         return
-    names = (CSV_NAME, VARIANTS_NAME) if settings.stability else (CSV_NAME,)
+    names = [CSV_NAME, *([VARIANTS_NAME] if settings.stability else [])]
+    names += [f"{extractor_stem(name)}.csv" for name in settings.extractor_names]
 
     def fetch(entry: SeriesEntry) -> SeriesEntry:
         for name in (name for name in names if name in entry.files):

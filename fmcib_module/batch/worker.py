@@ -20,6 +20,7 @@ from fmcib_module.core.errors import FmcibError, InputError, OutputError
 from fmcib_module.core.ledger import Ledger, ProblemEntry, Reason, SeriesEntry, Stage, Status
 from fmcib_module.pipeline import Job, encode_stream
 from fmcib_module.settings import Settings
+from fmcib_module.side_by_side import SideBySide
 from fmcib_module.streams import prefetch
 from fmcib_module.work import SeriesWork
 
@@ -92,6 +93,7 @@ class Worker:
         """
         self._plan = plan
         self._encode = encode
+        self._others = SideBySide(plan.settings)
         self._store: Store = open_store(plan.output, anonymous=plan.anonymous)
         self._claims = Claims(self._store, plan.job)
         self.scratch = Scratch(plan.scratch, plan.scratch_bytes)
@@ -186,7 +188,8 @@ class Worker:
             elif not self._claims.own_series(item.task, name):
                 item.entries.append(_twice(work))
             else:
-                entry, _ = steps.write(work, self._written, settings=plan.settings, provenance=plan.provenance)
+                entry, report = steps.write(work, self._written, settings=plan.settings, provenance=plan.provenance)
+                entry = self._others.add(work, report, entry, self._written)
                 self._upload(entry)
                 item.entries.append(entry)
         except (StoreError, OutputError) as error:

@@ -13,7 +13,7 @@ from fmcib_module.core.ledger import LEDGER_NAME, Ledger, Reason, SeriesEntry, S
 from fmcib_module.output import RunOutput
 from fmcib_module.report import write_report
 from fmcib_module.settings import Settings
-from fmcib_module.side_by_side import SideBySide
+from fmcib_module.side_by_side import SideBySide, write_extractor_tables
 from fmcib_module.work import SeriesWork, load_work
 
 from .handover import (
@@ -47,7 +47,7 @@ class ReportWriter(Module):
             others = SideBySide(settings)
             ledger = self._write(facts, output, settings, others)
             write_comparisons(output, ledger, settings)
-            others.write_tables(output, ledger)
+            write_extractor_tables(output, ledger, settings)
             if settings.report:
                 write_report(output)
         add_data(self.config.data.globalInstance, (output / LEDGER_NAME).resolve(), LEDGER)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from fmcib_module.adapters import radiomics
+from fmcib_module.adapters import extractors, radiomics
 from fmcib_module.adapters.checkpoint import load_checkpoint, load_weights
 from fmcib_module.adapters.extractor_networks import NETWORKS, network_from_tensors, new_network
 from fmcib_module.adapters.extractors import choose_extractor, load_extractor
@@ -275,6 +275,14 @@ def test_radiomics_that_is_not_installed_names_the_extra(monkeypatch):
     monkeypatch.setattr(radiomics, "find_spec", lambda name: None if name == "radiomics" else real(name))
     with pytest.raises(ConfigError, match=r"fmcib-module\[radiomics\]"):
         choose_extractor("radiomics")
+
+
+def test_a_network_without_torch_is_refused_before_anything_is_run(tmp_path, monkeypatch):
+    path = published_forms.write_genesis(tmp_path / "genesis.pt", 2)
+    monkeypatch.setattr(extractors, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"torch is not installed \[extractor models-genesis\]"):
+        choose_extractor(f"models-genesis={path}")
+    assert choose_extractor("mini").weights == "mini"
 
 
 def test_cards_and_registry_agree():
