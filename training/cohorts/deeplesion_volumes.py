@@ -1,6 +1,6 @@
 """DeepLesion's 16-bit PNG slices -> sub-volumes in Hounsfield units with their geometry (NIfTI)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import import_module
 from multiprocessing import get_context
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fmcib_module.adapters.atomic import replacing
 from fmcib_module.core.domain import Point
 from fmcib_module.core.errors import InputError
+from training.cache_writer import one_writer
 from training.cohorts.deeplesion_info import DeepLesionRow
 
 PNG_OFFSET: Final = 32768
@@ -40,9 +41,17 @@ def write_volumes(
         Name of each volume and "", or why it cannot be written.
 
     Raises:
-        OutputError: The disk is full or read-only.
+        OutputError: The disk is full or read-only, or another process writes there.
     """
-    volumes = {row.volume_name: row for row in rows}
+    with one_writer(folder):
+        for partial in folder.glob(".*.partial*"):  # of a writer that was killed
+            partial.unlink()
+        yield from _write_missing(slices, folder, {row.volume_name: row for row in rows}, workers)
+
+
+def _write_missing(
+    slices: Path, folder: Path, volumes: Mapping[str, DeepLesionRow], workers: int
+) -> Iterator[tuple[str, str]]:
     missing = {name: row for name, row in volumes.items() if not (folder / name).exists()}
     yield from ((name, "") for name in volumes if name not in missing)
     if workers == 1 or len(missing) < 2:

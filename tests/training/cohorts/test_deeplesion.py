@@ -1,6 +1,10 @@
 """DeepLesion: seeds where the lesions are, volumes with right geometry, the published tables row by row."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -10,16 +14,18 @@ import pytest
 from PIL import Image
 
 from fmcib_module.adapters.volume_reader import read_volume
-from fmcib_module.core.errors import ConfigError, InputError
+from fmcib_module.core.errors import ConfigError, InputError, OutputError
 from tests.shared import DATA, needs_shared
 from tests.training.cohorts.dl_info import info_row, rebuild_info, write_info
 from training.cache import LesionCache
+from training.cache_writer import one_writer
 from training.cohorts.cohort import cohort
 from training.cohorts.deeplesion_info import read_dl_info
 from training.cohorts.deeplesion_published import read_published
 from training.lesion_table import read_lesion_table
 from training.prepare import prepare
 
+ROOT = Path(__file__).parents[3]
 PUBLISHED = DATA / "tables" / "deeplesion-fmcib"
 COLUMN, ROW = 14.0, 20.0
 """Where the diameters of `info_row` cross."""
@@ -48,6 +54,11 @@ def write_phantom(folder: Path) -> None:
         rows.append(info_row(scan, key_slice=13, slice_range=(11, 19), spacing=spacing, split=split, lesion_type=kind))
         write_slices(folder / "Images_png", scan, range(11, 20), bright=13)
     write_info(folder / "DL_info.csv", rows)
+
+
+def volumes_in(folder: Path) -> list[Path]:
+    """The sub-volumes that were written."""
+    return sorted(path for path in (folder / "out" / "volumes").iterdir() if not path.name.startswith("."))
 
 
 def run(folder: Path, **settings: object) -> dict[str, Any]:
@@ -102,13 +113,50 @@ def test_what_is_too_thick_or_does_not_cross_is_left_out_and_counted(tmp_path: P
 def test_volumes_are_kept_on_a_second_run_and_only_missing_ones_are_made(tmp_path: Path) -> None:
     write_phantom(tmp_path)
     run(tmp_path, slices="Images_png")
-    volumes = sorted((tmp_path / "out" / "volumes").iterdir())
+    volumes = volumes_in(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in volumes}
     volumes[3].unlink()
     run(tmp_path, slices="Images_png")
-    after = {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "volumes").iterdir())}
+    after = {path: path.stat().st_mtime_ns for path in volumes_in(tmp_path)}
     assert after.keys() == before.keys()
     assert [path for path in after if after[path] != before[path]] == [volumes[3]]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_the_volumes_are_those_of_a_run_that_was_not(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        write_phantom(tmp_path / name)
+    run(tmp_path / "whole", slices="Images_png")
+    killed = tmp_path / "killed"
+    values = {"kind": "deeplesion", "info": "DL_info.csv", "output": "out", "slices": "Images_png"}
+    (killed / "cohort.yml").write_text(json.dumps(values), encoding="utf-8")
+    stop_at_third = (
+        "import os, signal, sys\n"
+        "from training.cohorts import deeplesion_volumes\n"
+        "replace, done = deeplesion_volumes.Path.replace, []\n"
+        "def replace_or_die(self, target):\n"
+        "    done.append(target)\n"
+        "    if len(done) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return replace(self, target)\n"
+        "deeplesion_volumes.Path.replace = replace_or_die\n"
+        "from training.__main__ import main\n"
+        "sys.exit(main(['cohort', 'cohort.yml']))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    died = subprocess.run([sys.executable, "-c", stop_at_third], cwd=killed, env=environment, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert len(volumes_in(killed)) == 2
+    assert list((killed / "out" / "volumes").glob(".*.partial*"))
+    run(killed, slices="Images_png")
+    assert not list((killed / "out" / "volumes").glob(".*.partial*"))
+    for one, other in zip(volumes_in(tmp_path / "whole"), volumes_in(killed), strict=True):
+        assert (one.name, one.read_bytes()) == (other.name, other.read_bytes())
+
+
+def test_a_second_writer_of_volumes_is_refused(tmp_path: Path) -> None:
+    write_phantom(tmp_path)
+    with one_writer(tmp_path / "out" / "volumes"), pytest.raises(OutputError, match="another process"):
+        run(tmp_path, slices="Images_png")
 
 
 def test_a_lesion_with_an_absent_or_damaged_slice_is_left_out_with_its_reason(tmp_path: Path) -> None:
@@ -118,7 +166,7 @@ def test_a_lesion_with_an_absent_or_damaged_slice_is_left_out_with_its_reason(tm
     record = run(tmp_path, slices="Images_png")
     assert record["left_out"] == {"slice 012.png is absent": 1, "slice 019.png is damaged": 1}
     assert record["tables"]["pretrain.csv"]["patients"] == 1
-    assert len(list((tmp_path / "out" / "volumes").iterdir())) == 6
+    assert len(volumes_in(tmp_path)) == 6
 
 
 def test_lesions_are_cached_from_png_slices_to_patches(tmp_path: Path) -> None:
