@@ -7,7 +7,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -47,8 +47,9 @@ class Audit:
                 return
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             plain = {key: value if isinstance(value, int | float) else _text(value) for key, value in fields.items()}
-            self._stream.write(json.dumps({"time": now, "event": event, **plain}) + "\n")
-            self._stream.flush()
+            with suppress(OSError, ValueError):  # a log that cannot be written must not stop the node
+                self._stream.write(json.dumps({"time": now, "event": event, **plain}) + "\n")
+                self._stream.flush()
 
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:

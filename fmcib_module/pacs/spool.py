@@ -9,16 +9,18 @@ import queue
 import shutil
 import threading
 import uuid
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from fmcib_module.core.errors import InputError, OutputError
 from fmcib_module.pacs.audit import Audit
 from fmcib_module.pacs.received import Received, read_received_file
 from fmcib_module.pacs.state import State, StudyState
 
-LARGEST_BATCH = 64
+LARGEST_BATCH: Final = 64
+FOLDERS_AT_ONCE: Final = 8
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Spool:
         self._state, self._audit, self._free_bytes = state, audit, free_bytes
         self._promised = 0
         self._lock, self._naming = threading.Lock(), threading.Lock()
+        self._flushers = ThreadPoolExecutor(max_workers=FOLDERS_AT_ONCE, thread_name_prefix="flush")
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         shutil.rmtree(self._incoming, ignore_errors=True)
         for path in (folder, self._incoming):
@@ -58,6 +61,7 @@ class Spool:
         """Finish what waits, and stop."""
         self._queue.put(None)
         self._thread.join()
+        self._flushers.shutdown()
 
     def has_room(self, size: int = 0) -> bool:
         """Whether the disk has room for so many bytes more, besides those that are on their way."""
@@ -171,8 +175,7 @@ class Spool:
             waiting.temporary.replace(target)
             folders.add(target.parent)
             there.append(waiting)
-        for folder in folders:
-            flush_folder(folder)
+        list(self._flushers.map(flush_folder, folders))  # at once: the file system writes its journal once for all
         self._state.add_objects([waiting.received for waiting in there])
         return {id(waiting) for waiting in there}
 

@@ -1,5 +1,6 @@
 """The node in this process: who may send, what is kept, what each study becomes, and what is told about it."""
 
+import errno
 import time
 import urllib.error
 import urllib.request
@@ -126,6 +127,34 @@ def test_a_full_disk_is_refused_with_a_status_and_accepted_when_there_is_room(tm
         monkeypatch.undo()
         assert send(service.port, datasets) == [0] * len(datasets)
     assert "the disk is full" in next(e["reason"] for e in events(log) if e["event"] == "object-refused")
+
+
+def test_a_write_that_fails_half_way_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    def write_half(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    datasets = small_study("half")
+    with running(node_settings(tmp_path)) as (service, log):
+        monkeypatch.setattr(spool_module, "_write_flushed", write_half)
+        assert send(service.port, datasets[:1]) == [0xA700]
+        monkeypatch.undo()
+        assert not list((tmp_path / "incoming").iterdir())
+        assert not list((tmp_path / "spool").iterdir())
+        assert send(service.port, datasets) == [0] * len(datasets)
+    assert "No space left" in next(e["reason"] for e in events(log) if e["event"] == "object-refused")
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_node(tmp_path):
+    with running(node_settings(tmp_path)) as (service, log):
+        log.write = refuse
+        assert send(service.port, small_study("log")) == [0] * 4
+        assert send(service.port, small_study("log"), calling="STRANGER") == []
+        wait_for(in_state(service, StudyState.DONE))
+
+
+def refuse(_text: str) -> int:
+    raise BrokenPipeError
 
 
 def test_objects_that_make_no_sense_get_a_status(tmp_path):
