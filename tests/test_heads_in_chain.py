@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,13 @@ from fmcib_module.output import read_ledger
 from tests import phantoms
 from tests.adapters.report_builders import PRIVATE_CODE_WARNING, dciodvfy_complaints, dcmqi_values
 from tests.chain import LESIONS, features_of, rows_of
+from tests.report.test_browser import CHROMIUM, see
 from tests.tools import needs_dciodvfy
 
 D = 512
 """Features of the packaged weights."""
 
-QUICK = {"pictures": False, "report": False}
+QUICK = {"pictures": False, "report": False, "sr": False, "seg": False}
 
 
 def a_head(weights_sha256: str, **changes: object) -> Head:
@@ -147,6 +149,25 @@ def test_ledger_and_report_say_which_head_said_what(ran: Ran) -> None:
     assert "head.survival.risk" in page
     everything = json.dumps(ledger.run) + page
     assert str(ran.source.parent) not in everything  # names, not folders
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="no Chromium on this machine")
+def test_the_report_shows_scores_in_the_table_and_enlarged(ran: Ran, tmp_path: Path) -> None:
+    script = """
+        openViewer(LESIONS[0]);
+        const texts = (query) => [...document.querySelectorAll(query)].map((node) => node.textContent);
+        const cells = (row) => [...row.cells].map((cell) => cell.textContent);
+        const rows = [...document.querySelectorAll('#table tbody tr')].map(cells);
+        return [texts('#table thead th'), rows, texts('#viewer-body dt'), texts('#viewer-body dd')];
+    """
+    titles, rows, names, values = see(ran.output / "report.html", tmp_path, script)
+    for row, shown in zip(ran.rows, rows, strict=True):
+        probability, risk = ran.expected(row)
+        assert shown[titles.index('malignancy: malignant, "sure"')] == f"{probability:.3f}"
+        assert shown[titles.index("survival: risk")] == f"{risk:.3f}"
+    facts = dict(zip(names, values, strict=True))
+    assert facts["malignancy: benign"] == f"{1 - ran.expected(ran.rows[0])[0]:.4f}"
 
 
 def test_without_a_head_nothing_is_added(ran: Ran, tmp_path: Path) -> None:

@@ -108,10 +108,10 @@ def test_the_search_finds_a_penalty_that_predicts(kind: HeadKind) -> None:
     values, labels, _ = data(120, 2, n=160)
     outcomes = Outcomes(classes(2), labels, np.empty(0))
     fold = Fold.of(values[:80], outcomes.take(np.arange(80)), values[80:], outcomes.take(np.arange(80, 160)))
-    found = search_strength(kind, [fold], score=Score.AUTO, n_trials=12, seed=0)
-    assert found.n_trials == 12
+    found = search_strength(kind, [fold], score=Score.AUTO, n_trials=5, seed=0)
+    assert found.n_trials == 5
     assert found.score > 0.6  # one of 120 features tells
-    assert found == search_strength(kind, [fold], score=Score.AUTO, n_trials=12, seed=0)
+    assert found == search_strength(kind, [fold], score=Score.AUTO, n_trials=5, seed=0)
 
 
 def test_a_tuning_set_of_one_class_cannot_choose() -> None:

@@ -41,7 +41,7 @@ def cohort(effect: float, n: int = 240, d: int = 30) -> FeatureTable:
 
 def run(tmp_path: Path, table: FeatureTable, **more: Any) -> int:
     write_feature_table(tmp_path / "f.parquet", table)
-    settings = {"features": str(tmp_path / "f.parquet"), "output": str(tmp_path / "out"), "name": "label", "trials": 8}
+    settings = {"features": str(tmp_path / "f.parquet"), "output": str(tmp_path / "out"), "name": "label", "trials": 4}
     (tmp_path / "probe.yml").write_text(yaml.safe_dump(settings | more))
     return main(["probe", str(tmp_path / "probe.yml")])
 
@@ -71,6 +71,7 @@ def test_a_risk_is_found_by_a_cox_head(tmp_path: Path) -> None:
     assert concordance(found.split("test").risk_scores(), once(60))[0] > 0.75
 
 
+@pytest.mark.slow
 def test_shares_and_seeds_are_all_fitted_and_heads_give_the_predictions_again(tmp_path: Path) -> None:
     table = cohort(2.0)
     assert run(tmp_path, table, shares=[1.0, 0.5, 0.1], seeds=[1, 2], predict=["test"], trials=3) == 0
@@ -89,6 +90,7 @@ def test_shares_and_seeds_are_all_fitted_and_heads_give_the_predictions_again(tm
     assert {path.suffix for path in (tmp_path / "out" / "heads").iterdir()} == {".json", ".safetensors"}
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_files(tmp_path: Path) -> None:
     first = []
     for _ in range(2):
@@ -97,6 +99,7 @@ def test_the_same_settings_give_the_same_files(tmp_path: Path) -> None:
     assert first[0] == first[1]
 
 
+@pytest.mark.slow
 def test_the_test_labels_change_nothing_but_their_own_column(tmp_path: Path) -> None:
     table = cohort(2.0)
     assert run(tmp_path, table, trials=3) == 0
@@ -141,6 +144,7 @@ def test_wrong_settings_are_refused(
     assert message in caplog.text
 
 
+@pytest.mark.slow
 def test_labels_can_come_from_a_file(tmp_path: Path) -> None:
     table = cohort(2.0)
     bare = FeatureTable(table.frame[["lesion", "patient"]], table.values, META)

@@ -111,6 +111,7 @@ def test_p_values_by_hand(observed: float, two: float, one: float) -> None:
     assert np.isnan(permutation_p(float("nan"), permuted))
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_under_the_null() -> None:
     p_values, one_sided = [], []
     for seed in range(500):

@@ -102,6 +102,7 @@ def test_a_better_method_is_told_from_a_worse_one_and_equal_ones_are_not(tmp_pat
     assert set(pairs.index) == {("good", "as good"), ("good", "bad"), ("as good", "bad")}
 
 
+@pytest.mark.slow
 def test_seeds_are_averaged_and_shares_kept_apart(tmp_path: Path) -> None:
     tables = [class_table(1.0, seed, "a", fit=seed, share=0.1) for seed in (1, 2, 3)] + [class_table(2.0, 4, "a")]
     assert run(tmp_path, [*tables, class_table(1.0, 9, "b", share=0.1)]) == 0
@@ -133,6 +134,7 @@ def test_risk_groups_are_cut_at_the_tuning_sets_median(tmp_path: Path) -> None:
     assert (curves.max() == 1).all()
 
 
+@pytest.mark.slow
 def test_clinical_covariates_go_beside_the_risk_group(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     patients = sorted(set(lesions()["patient"]), reverse=True)
@@ -155,6 +157,7 @@ def test_a_probability_is_judged_as_a_class_and_as_a_risk(tmp_path: Path) -> Non
     assert len(table(tmp_path, "decision_curves")) == 99
 
 
+@pytest.mark.slow
 def test_whole_patients_are_resampled_when_asked_for(tmp_path: Path) -> None:
     rows = class_table(1.0, 1, "a")
     doubled = rows.iloc[np.repeat(np.arange(N), 4)].reset_index(drop=True)

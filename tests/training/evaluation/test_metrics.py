@@ -34,7 +34,7 @@ def test_class_metrics_are_scikit_learns_on_the_same_resamples(decimals: int | N
     counts = draw_counts(300, n_resamples=140, seed=4)  # more than one step
     precisions, areas = (per_class(metric, predictions, counts) for metric in (average_precision_of, auc_of))
     accuracies = balanced_accuracy_of_scores(predictions, counts)
-    for resample in range(0, 140, 9):
+    for resample in range(0, 140, 35):
         rows = rows_of(counts[:, resample])
         truth, scores = predictions.truth[rows], predictions.scores[rows]
         for k in range(8):
