@@ -3,14 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
 
 from benchmarks.machine import describe_machine, load_1min
-from benchmarks.measure import Measured, run_process
+from benchmarks.measure import Measured, run_in_turn, run_process, summary
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DEFAULT_WORK: Final = ROOT / "runs" / "benchmarks"
@@ -44,6 +44,8 @@ class Bench:
         quick: Tiny inputs and a small network: checks that the program works, its figures mean nothing.
         repeats: How often each whole process runs.
         results: Figures, for the results file.
+        measured: Every whole process that was measured so far.
+        complete: Whether the program came to its end.
         targets: Figures with limits.
     """
 
@@ -52,6 +54,8 @@ class Bench:
     quick: bool
     repeats: int
     results: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, list[Measured]] = field(default_factory=dict)
+    complete: bool = False
     targets: list[Target] = field(default_factory=list)
     load_before: float = field(default_factory=load_1min)
 
@@ -107,11 +111,20 @@ class Bench:
         """Tell how far it is."""
         print(f"[{self.name}] {text}", flush=True)
 
-    def said(self, name: str, measured: Measured) -> None:
-        """Tell one measurement."""
-        self.say(
-            f"{name}: {measured.seconds:.2f} s, peak {measured.peak_mib:.0f} MiB, others {measured.others_share:.0%}"
-        )
+    def in_turn(
+        self, runs: Mapping[str, Callable[[], Measured]], repeats: Mapping[str, int]
+    ) -> dict[str, list[Measured]]:
+        """As `run_in_turn`; each measurement is told, and saved at once."""
+
+        def said(name: str, measured: Measured) -> None:
+            self.say(
+                f"{name}: {measured.seconds:.2f} s, {measured.cpu_seconds:.2f} CPU s, "
+                f"peak {measured.peak_mib:.0f} MiB, others {measured.others_share:.0%}"
+            )
+            self.measured.setdefault(name, []).append(measured)
+            self.save()
+
+        return run_in_turn(runs, repeats, progress=said)
 
     def target(self, name: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
         """Put a figure beside its limit."""
@@ -119,30 +132,35 @@ class Bench:
         if limit is None:
             msg = "give at_least or at_most"
             raise ValueError(msg)
-        self.targets.append(Target(name, round(value, 4), limit, at_least is not None))
+        self.targets.append(Target(name, float(f"{value:.4g}"), limit, at_least is not None))
 
     def save(self) -> Path:
-        """Write the results file, and print the targets."""
+        """Write the results file, with whatever there is until now."""
         path = self.work / f"{self.name}{'_quick' if self.quick else ''}.json"
         content = {
             "benchmark": self.name,
             "quick": self.quick,
+            "complete": self.complete,
             "machine": describe_machine(),
             "load_1min_before": self.load_before,
             "results": self.results,
+            "measured": {name: summary(measured) for name, measured in self.measured.items()},
             "targets": [{**asdict(target), "met": target.met} for target in self.targets],
         }
         path.write_text(json.dumps(content, indent=1) + "\n")
+        return path
+
+    def say_targets(self) -> None:
+        """Tell each figure that has a limit."""
         for target in self.targets:
             sign = "at least" if target.at_least else "at most"
             self.say(f"{'ok  ' if target.met else 'MISS'} {target.name}: {target.value:g} ({sign} {target.limit:g})")
-        return path
 
 
 def run_bench(
     name: str, measure: Callable[[Bench, argparse.Namespace], None], parser: argparse.ArgumentParser | None = None
 ) -> None:
-    """Read the options that all programs have, measure, and save."""
+    """Read the options that all programs have, measure, and save; also what there is when something fails."""
     parser = parser or argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="tiny inputs: checks the program, measures nothing")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder for inputs, outputs and results")
@@ -151,5 +169,9 @@ def run_bench(
     work: Path = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(name, work, options.quick, options.repeats or (1 if options.quick else 3))
-    measure(bench, options)
-    bench.save()
+    try:
+        measure(bench, options)
+        bench.complete = True
+    finally:
+        bench.save()
+        bench.say_targets()

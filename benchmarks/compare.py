@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.bench import Bench, run_bench
-from benchmarks.measure import Measured, run_in_turn, run_process, summary
+from benchmarks.measure import Measured, run_process, summary
 from benchmarks.published_env import published_python
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
         repeats[f"published_10_workers_{workers}"] = max(1, bench.repeats - 1)
     runs["mhub_1"] = contestants.published("mhub", 1)
     repeats["mhub_1"] = max(1, bench.repeats - 1)
-    results = run_in_turn(runs, repeats, progress=bench.said)
+    results = bench.in_turn(runs, repeats)
     bench.results = {"runs": {name: summary(measured) for name, measured in results.items()}}
     bench.results["agreement"] = [contestants.agreement(count, form) for count in LESIONS for form in FORMS]
     _ratios(bench)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from benchmarks.bench import Bench, run_bench
-from benchmarks.measure import run_in_turn, run_process, summary
+from benchmarks.measure import run_process, summary
 
 HEAVY: Final = (
     "torch",
@@ -48,7 +48,7 @@ def measure(bench: Bench, _options: Namespace) -> None:
     first = [sys.executable, "-m", "benchmarks.probes", "first", str(bench.work / "logs/first.json"), *quick]
     runs["torch_and_forward"] = partial(run_process, first, log)
     runs["run_one_lesion"] = partial(bench.fmcib_run, source, bench.work / "out/first")
-    results = run_in_turn(runs, dict.fromkeys(runs, bench.repeats), progress=bench.said)
+    results = bench.in_turn(runs, dict.fromkeys(runs, bench.repeats))
     bench.results["runs"] = {name: summary(measured) for name, measured in results.items()}
     medians: dict[str, Any] = {name: run["median_s"] for name, run in bench.results["runs"].items()}
     ratio = medians["run_one_lesion"] / medians["torch_and_forward"]

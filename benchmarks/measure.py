@@ -83,13 +83,23 @@ def run_in_turn(
         runs: Name -> what runs and measures it.
         repeats: Name -> how often; those with fewer sit out the last rounds.
         progress: Called after each.
+
+    Raises:
+        ProcessFailedError: Some did not end well; after all others were measured.
     """
     results: dict[str, list[Measured]] = {name: [] for name in runs}
+    failed: dict[str, ProcessFailedError] = {}
     for turn in range(max(repeats.values())):
         for name, run in runs.items():
-            if turn < repeats[name]:
-                results[name].append(run())
-                progress(name, results[name][-1])
+            if turn < repeats[name] and name not in failed:
+                try:
+                    results[name].append(run())
+                except ProcessFailedError as error:
+                    failed[name] = error
+                else:
+                    progress(name, results[name][-1])
+    if failed:
+        raise ProcessFailedError("\n".join(f"{name}: {error}" for name, error in failed.items()))
     return results
 
 

@@ -20,7 +20,11 @@ def render(folder: Path, *, quick: bool = False) -> str:
         path = folder / f"{name}{'_quick' if quick else ''}.json"
         if path.is_file():
             result = json.loads(path.read_text())
-            parts += [f"## {name.replace('_', ' ').capitalize()}", _conditions(result), section(result["results"])]
+            parts += [f"## {name.replace('_', ' ').capitalize()}", _conditions(result)]
+            if result["complete"]:
+                parts.append(section(result["results"]))
+            else:
+                parts += ["The program ended early; it had measured:", _runs(result["measured"])]
             parts.append(_targets(result["targets"]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -134,6 +138,15 @@ def _import_time(results: Result) -> str:
     return "\n\n".join([_runs(results["runs"]), _table(heads, imports)])
 
 
+def _loader(results: Result) -> str:
+    rates = results["ours_samples_per_core_s"]
+    rows = [("ours, patches read", rates["read"]), ("ours, with views on the CPU", rates["read_and_views"])]
+    if "published_samples_per_core_s" in results:
+        rows.append(("published", results["published_samples_per_core_s"]))
+    note = f"Ours reads a cache that took {results['prepare_cpu_s']:.1f} s of processor time to make."
+    return "\n\n".join([_table(("Loader", "Samples/s per core"), [(n, f"{rate:.3g}") for n, rate in rows]), note])
+
+
 def _milliseconds(heavy: dict[str, float]) -> str:
     return ", ".join(f"{name} {ms:.0f}" for name, ms in heavy.items())
 
@@ -167,6 +180,7 @@ SECTIONS: Final[dict[str, Callable[[Result], str]]] = {
     "encoder": _encoder,
     "scaling": _scaling,
     "import_time": _import_time,
+    "loader": _loader,
 }
 
 

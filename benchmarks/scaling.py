@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.bench import Bench, run_bench
-from benchmarks.measure import run_in_turn, summary
+from benchmarks.measure import summary
 
 SERIES: Final = (1, 10, 50)
 QUICK_SERIES: Final = (1, 3)
@@ -48,7 +48,7 @@ def _lesions(bench: Bench, counts: Sequence[int], weights: str) -> dict[str, Any
         for count in counts
     }
     repeats = {f"lesions_{count}": bench.repeats if count < 100 else 1 for count in counts}
-    results = run_in_turn(runs, repeats, progress=bench.said)
+    results = bench.in_turn(runs, repeats)
     wall = [statistics.median(m.seconds for m in results[f"lesions_{count}"]) for count in counts]
     first = 1 if len(counts) > 2 else 0  # a single lesion is mostly start-up
     work = [_stage_seconds(outputs[count]) for count in counts]
@@ -71,7 +71,7 @@ def _series(bench: Bench, counts: Sequence[int]) -> None:
         for count in counts
     }
     repeats = {f"series_{count}": 1 if count == max(counts) else bench.repeats for count in counts}
-    results = run_in_turn(runs, repeats, progress=bench.said)
+    results = bench.in_turn(runs, repeats)
     less, most = (summary(results[f"series_{count}"]) for count in counts[-2:])
     bench.results["series"] = {name: summary(measured) for name, measured in results.items()}
     slope = (most["median_s"] - less["median_s"]) / (counts[-1] - counts[-2])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 
 from benchmarks import inputs, probes, report
-from benchmarks.bench import ROOT
+from benchmarks.bench import ROOT, Bench, run_bench
 from benchmarks.measure import Measured, ProcessFailedError, run_in_turn, run_process
 
 TINY = inputs.TINY_SHAPE
@@ -72,6 +73,30 @@ def test_contestants_take_turns() -> None:
     assert order == ["a", "b", "a", "b", "a"]
 
 
+def test_a_contestant_that_fails_drops_out_and_what_was_measured_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def contestant(name: str, *, fails: bool) -> Measured:
+        order.append(name)
+        if fails:
+            raise ProcessFailedError("no space left")
+        return Measured(1.5, 2.0, 300.0)
+
+    def measure(bench: Bench, _: argparse.Namespace) -> None:
+        runs = {"good": partial(contestant, "good", fails=False), "bad": partial(contestant, "bad", fails=True)}
+        bench.in_turn(runs, {"good": 2, "bad": 2})
+
+    monkeypatch.setattr(sys, "argv", ["scaling", "--work", str(tmp_path)])
+    with pytest.raises(ProcessFailedError, match="bad: no space left"):
+        run_bench("scaling", measure)
+    assert order == ["good", "bad", "good"]
+    text = report.render(tmp_path)
+    assert "ended early" in text
+    assert "| good | 1.50 | 2.00 | 300 | 0 % | 2 |" in text
+
+
 def test_the_scan_is_the_same_as_dicom_and_as_nrrd(tmp_path: Path) -> None:
     inputs.make_single(tmp_path, TINY, [1, 3])
     slices = sorted(str(path) for path in (tmp_path / "single/dicom_3").glob("*.dcm"))
@@ -125,6 +150,7 @@ def test_the_report_names_the_machine_and_says_when_it_was_busy(tmp_path: Path) 
     imports = {"help": {"all_imports_ms": 90.0, "modules": 200, "heavy_ms": {"numpy": 80.0}}}
     result = {
         "quick": False,
+        "complete": True,
         "machine": machine,
         "load_1min_before": 3.2,
         "results": {"runs": {"help": run}, "imports": imports},
@@ -143,5 +169,5 @@ def test_every_program_runs_on_tiny_inputs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.all", "--quick", "--work", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    for heading in ("## Encoder", "## Scaling", "## Import time"):
+    for heading in ("## Encoder", "## Scaling", "## Import time", "## Loader"):
         assert heading in done.stdout
