@@ -57,5 +57,7 @@ def _show(record: dict[str, Any]) -> None:
         if facts["patients_in_two_splits"]:
             text = "%s: %d patients have lesions in more than one split; `split: patients` keeps them apart"
             log.warning(text, name, facts["patients_in_two_splits"])
+    if record["patients_in_two_tables"]:
+        log.warning("%d patients are in more than one of these tables", record["patients_in_two_tables"])
     for reason, count in record["left_out"].items():
         log.info("left out: %d, because %s", count, reason)

@@ -49,7 +49,8 @@ def write_cohort(folder: Path, cohort: Cohort) -> dict[str, Any]:
 
     Returns:
         The record: per table its lesions, scans, patients, lesions per split and label, and the patients with lesions
-        in more than one split; why lesions were left out; the cohort's own facts.
+        in more than one split; patients in more than one table (what is pretrained on must not be tested on); why
+        lesions were left out; the cohort's own facts.
 
     Raises:
         InputError: A table would have no row.
@@ -57,6 +58,7 @@ def write_cohort(folder: Path, cohort: Cohort) -> dict[str, Any]:
     """
     record = {
         "tables": {name: table_facts(rows) for name, rows in cohort.tables.items()},
+        "patients_in_two_tables": _in_two_tables(cohort.tables.values()),
         "left_out": dict(Counter(reason for _, reason in cohort.left_out)),
         **cohort.facts,
     }
@@ -81,6 +83,11 @@ def table_facts(rows: Sequence[LesionRow]) -> dict[str, Any]:
         "patients_in_two_splits": len(shared),
         "lesions_of_patients_in_two_splits": sum(row.patient in shared for row in rows),
     }
+
+
+def _in_two_tables(tables: Iterable[Sequence[LesionRow]]) -> int:
+    counts = Counter(patient for rows in tables for patient in {row.patient for row in rows})
+    return sum(count > 1 for count in counts.values())
 
 
 def write_lesion_table(path: Path, rows: Iterable[LesionRow], image_column: str = "image_path") -> None:

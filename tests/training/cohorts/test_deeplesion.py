@@ -86,6 +86,7 @@ def test_labels_splits_and_diameters_are_those_of_the_data_set(tmp_path: Path) -
     write_phantom(tmp_path)
     record = run(tmp_path)
     assert record["tables"]["pretrain.csv"]["lesions"] == 2
+    assert record["patients_in_two_tables"] == 0
     table = read_lesion_table(tmp_path / "out" / "task1.csv")
     assert [row.split for row in table.rows] == ["train", "train", "val", "val", "test", "test"]
     assert {row.label for row in table.rows} == {"bone", "abdomen"}  # Coarse_lesion_type 1 and 2
@@ -220,6 +221,18 @@ def test_patients_are_never_in_two_splits_when_split_by_patient(tmp_path: Path) 
     read_lesion_table(tmp_path / "out" / "task1.csv")
 
 
+def test_patients_who_are_pretrained_on_and_tested_on_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scans = [("000001_01_01", 1), ("000001_02_01", 3), ("000002_01_01", 2), ("000003_01_01", 1)]
+    rows = [
+        info_row(scan, key_slice=5, slice_range=(1, 9), spacing=(1.0, 1.0, 1.0), split=split) for scan, split in scans
+    ]
+    write_info(tmp_path / "DL_info.csv", rows)
+    assert run(tmp_path)["patients_in_two_tables"] == 1
+    assert "1 patients are in more than one of these tables" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -263,6 +276,7 @@ def test_the_published_tables_are_reproduced_row_by_row(tmp_path: Path) -> None:
     assert counts["pretrain.csv"] == (11467, {"train": 11467})
     assert counts["task1.csv"] == (5051, {"train": 2610, "val": 1220, "test": 1221})
     assert len(record["tables"]["task1.csv"]["labels"]) == 8
+    assert record["patients_in_two_tables"] == 0
     shares = record["published"]["shares_the_same"]
     assert shares.pop("seed_to_the_last_bit") > 0.7  # the rest differ by less than 1e-12 mm
     assert shares == dict.fromkeys(("seed", "spacing", "diameters", "image", "label", "split"), 1.0)
