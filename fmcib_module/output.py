@@ -87,6 +87,10 @@ class EarlierResults:
     A folder that holds results of another configuration is refused; series whose entry, input and files are
     unchanged are taken over instead of repeated. `force` removes the files that the earlier ledger lists, and
     starts afresh.
+
+    Attributes:
+        folder: OUTPUT.
+        encoder: What computed the earlier features; empty where there are none.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], *, force: bool = False) -> None:
@@ -102,6 +106,7 @@ class EarlierResults:
         """
         self.folder = folder
         self._run = run
+        self.encoder: Mapping[str, Any] = {}
         self._entries = self._load(force=force)
 
     def taken_over(self, output_name: str, input_sha256: str) -> SeriesEntry | None:
@@ -149,6 +154,7 @@ class EarlierResults:
         if changed := [key for key in keys if previous.run.get(key) != self._run.get(key)]:
             what = f"OUTPUT holds results of another configuration (different: {', '.join(changed)})"
             raise OutputError(what, self.folder.name, _FORCE)
+        self.encoder = previous.run.get("encoder", {})
         return {entry.output: entry for entry in previous.series if entry.output}
 
     def _remove(self, previous: Ledger) -> None:
@@ -186,6 +192,8 @@ class RunOutput:
             with ExitStack() as unless_prepared:
                 unless_prepared.callback(self._lock.release)
                 self._earlier = EarlierResults(folder, run, force=force)
+                if self._earlier.encoder:  # what computed the series that are taken over
+                    self._describe(encoder=self._earlier.encoder)
                 for name in (REPORT_NAME, *COMPARISON_NAMES, *EXTRACTOR_TABLES):
                     (folder / name).unlink(missing_ok=True)
                 self._flush()

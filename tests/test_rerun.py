@@ -152,6 +152,12 @@ def test_a_second_run_at_the_same_time_is_refused_and_the_first_goes_on(study, t
     assert run(study.folder, tmp_path / "out").series == ledger.series
 
 
+def test_a_rerun_that_computes_nothing_still_says_what_computed_the_features(study, tmp_path):
+    first = run(study.folder, tmp_path / "out")
+    assert first.run["encoder"]["engine"]
+    assert run(study.folder, tmp_path / "out").run["encoder"] == first.run["encoder"]
+
+
 def test_what_a_killed_run_left_half_written_is_cleared_away(study, tmp_path):
     folder = tmp_path / "out" / "1.2.3" / "qc"
     folder.mkdir(parents=True)
