@@ -28,6 +28,10 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FMCIB_CACHE", str(tmp_path / "cache"))
 
 
+of_monai = pytest.mark.slow
+"""Compares with MONAI, which takes seconds to import."""
+
+
 def card(name):
     return next(card for card in CARDS if card.name == name)
 
@@ -38,10 +42,10 @@ def card(name):
 @pytest.mark.parametrize(
     ("name", "writer", "file_name", "size", "n_features"),
     [
-        ("med3d", published_forms.write_med3d, "resnet_50.pth", 1 / 32, 64),
+        pytest.param("med3d", published_forms.write_med3d, "resnet_50.pth", 1 / 32, 64, marks=of_monai),
         ("models-genesis", published_forms.write_genesis, "Genesis_Chest_CT.pt", 2, 256),
-        ("ct-fm", published_forms.write_ct_fm, "model.safetensors", 2, 32),
-        ("ct-fm", published_forms.write_ct_fm, "ct_fm.pt", 2, 32),
+        pytest.param("ct-fm", published_forms.write_ct_fm, "model.safetensors", 2, 32, marks=of_monai),
+        pytest.param("ct-fm", published_forms.write_ct_fm, "ct_fm.pt", 2, 32, marks=of_monai),
     ],
 )
 def test_a_checkpoint_in_the_published_form_loads_and_gives_features(
@@ -63,9 +67,9 @@ def test_a_checkpoint_in_the_published_form_loads_and_gives_features(
 @pytest.mark.parametrize(
     ("name", "tensors"),
     [
-        ("med3d", lambda: published_forms.med3d_tensors(1 / 32)),
+        pytest.param("med3d", lambda: published_forms.med3d_tensors(1 / 32), marks=of_monai),
         ("models-genesis", lambda: published_forms.random_tensors(published_forms.genesis_shapes(2))),
-        ("ct-fm", lambda: published_forms.ct_fm_tensors(2)),
+        pytest.param("ct-fm", lambda: published_forms.ct_fm_tensors(2), marks=of_monai),
     ],
 )
 def test_a_missing_an_unexpected_or_a_misshapen_tensor_is_refused(name, tensors):
@@ -81,6 +85,7 @@ def test_a_missing_an_unexpected_or_a_misshapen_tensor_is_refused(name, tensors)
             network_from_tensors(name, broken, "here")
 
 
+@of_monai
 def test_med3d_refuses_the_papers_own_network_and_the_other_way_round():
     theirs, ours = published_forms.med3d_tensors(1 / 32), dict(new_network("fmcib", width=1 / 64).state_dict())
     with pytest.raises(WeightsError, match=r"4 unexpected .*downsample\.0\.bias"):
@@ -96,6 +101,7 @@ def test_a_checkpoint_that_holds_python_objects_is_never_loaded(tmp_path):
         load_checkpoint(path)
 
 
+@of_monai
 def test_the_whole_segresnet_gives_its_encoder(tmp_path):
     tensors = published_forms.ct_fm_tensors(2)
     whole = {f"encoder.{name}": tensor for name, tensor in tensors.items()} | {"up_layers.0.weight": torch.ones(1)}
@@ -108,6 +114,7 @@ def test_the_whole_segresnet_gives_its_encoder(tmp_path):
 # What the networks compute
 
 
+@of_monai
 def test_med3d_computes_what_monais_resnet50_with_stride_1_computes():
     from monai.networks.nets import resnet
 
@@ -158,6 +165,7 @@ def test_models_genesis_computes_the_published_forward_pass(training):
     assert expected.shape == (2, 32 * 8)
 
 
+@of_monai
 def test_ct_fm_averages_the_last_of_five_levels():
     from monai.networks.nets.segresnet_ds import SegResEncoder
 
@@ -188,6 +196,7 @@ def test_at_full_size_features_are_as_many_as_the_card_and_the_registry_say(tmp_
     assert np.isfinite(features).all()
 
 
+@of_monai
 def test_new_networks_know_how_many_features_they_give():
     for name in NETWORKS:
         network = new_network(name, width=1 / 16).eval()

@@ -41,7 +41,7 @@ def cohort(tmp_path_factory):
         row = scans.lesion("scan.nrrd", (float(centre), 32.0, 32.0), label="b" if dense else "a", split=split)
         rows.append({**row, "lesion": f"L{n:02d}", "patient": f"p{n}", **outcome})
     image = scans.sitk.GetImageFromArray(voxels.astype(np.int16))
-    scans.sitk.WriteImage(image, str(folder / "scan.nrrd"), True)
+    scans.sitk.WriteImage(image, str(folder / "scan.nrrd"))
     scans.write_table(folder / "lesions.csv", rows)
     return folder
 
@@ -70,6 +70,7 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_planted_difference_is_found_and_predicted_in_the_shared_form(cohort):
     (run,) = read_predictions([run_finetune(settings(cohort))])
     assert (run.method, run.share, run.seed, run.classes) == (

@@ -30,6 +30,7 @@ def published(sizes, scale=1 / 64):
     return trunk.eval(), nn.Sequential(*layers).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(16, 8), (16, 1), (16, 12, 6, 1)], ids=["task1", "task2", "task3"])
 def test_a_published_file_loads_strictly_and_computes_the_same(tmp_path, hidden):
     trunk, heads = published((32, *hidden))
@@ -42,6 +43,7 @@ def test_a_published_file_loads_strictly_and_computes_the_same(tmp_path, hidden)
         torch.testing.assert_close(model(cubes), heads(trunk(cubes)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_we_write_has_the_published_keys_and_reads_back(tmp_path):
     model = FineTuned(new_network("fmcib", width=1 / 128), make_head((32, 16, 8))).eval()
     write_finetuned(tmp_path / "mine.torch", model)
@@ -57,7 +59,7 @@ def test_what_we_write_has_the_published_keys_and_reads_back(tmp_path):
     assert network_from_tensors("fmcib", tensors, info.name).n_features == 32
 
 
-@pytest.mark.parametrize("name", ["med3d", "models-genesis", "ct-fm"])
+@pytest.mark.parametrize("name", ["med3d", "models-genesis", pytest.param("ct-fm", marks=pytest.mark.slow)])
 def test_other_networks_are_kept_in_the_same_form(tmp_path, name):
     trunk = new_network(name, width=1 / 16)
     write_finetuned(tmp_path / "x.torch", FineTuned(trunk, make_head((trunk.n_features, 4, 1))))
@@ -66,6 +68,7 @@ def test_other_networks_are_kept_in_the_same_form(tmp_path, name):
         read_finetuned(tmp_path / "x.torch", "fmcib")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
