@@ -41,7 +41,7 @@ DEAD_AFTER_S: Final = 120.0
 MOST_ATTEMPTS: Final = 3
 """A worker that dies as often as this on one item is taken to die of it."""
 
-_EXTRACTORS: Final = "extractors"
+_IF_ANY: Final = ("extractors", "heads")
 """Beside the configuration, where a run has any."""
 
 _CONFIGURATION: Final = ("settings_sha256", "weights_sha256", "version")
@@ -171,13 +171,13 @@ def describe_once(store: Store, run: dict[str, Any]) -> None:
         OutputError: The store holds results of another configuration.
     """
     name = f"{FOLDER}/job.json"
-    wanted = {**{key: run[key] for key in _CONFIGURATION}, _EXTRACTORS: run.get(_EXTRACTORS)}
+    wanted = {**{key: run[key] for key in _CONFIGURATION}, **{key: run.get(key) for key in _IF_ANY}}
     if store.create(name, json.dumps(wanted, indent=1, sort_keys=True).encode()):
         return
     try:
         earlier = json.loads(store.read(name) or b"")
         changed = [key for key in _CONFIGURATION if earlier[key] != wanted[key]]
-        changed += [_EXTRACTORS] if earlier.get(_EXTRACTORS) != wanted[_EXTRACTORS] else []
+        changed += [key for key in _IF_ANY if earlier.get(key) != wanted[key]]
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError("OUTPUT's job.json cannot be read", name, "choose another place for OUTPUT") from error
     if changed:

@@ -102,3 +102,5 @@ def test_results_of_another_configuration_are_refused(store: FolderStore) -> Non
     describe_once(store, run | {"mode": "told twice"})
     with pytest.raises(OutputError, match="different: weights_sha256"):
         describe_once(store, run | {"weights_sha256": "other"})
+    with pytest.raises(OutputError, match=r"another configuration \(different: heads\)"):
+        describe_once(store, run | {"heads": [{"name": "malignancy", "sha256": "ab"}]})
