@@ -209,9 +209,14 @@ def test_a_study_that_fails_is_tried_so_often_and_then_a_dead_letter_until_somet
 
 
 def test_a_study_that_cannot_come_through_is_not_tried_again(tmp_path):
-    with running(node_settings(tmp_path), hopeless_work) as (service, log):
-        send(service.port, small_study("hopeless"))
+    datasets = small_study("hopeless")
+    with running(node_settings(tmp_path, http_port=0), hopeless_work) as (service, log):
+        send(service.port, datasets)
         wait_for(in_state(service, StudyState.DEAD))
+        page = urllib.request.urlopen(f"http://127.0.0.1:{service.http_port}/").read().decode()
+        assert "not one uniform grid" in page
+        assert "SECRET" not in page
+        assert datasets[0].StudyInstanceUID not in page
     assert [event["event"] for event in events(log)].count("study-started") == 1
 
 
