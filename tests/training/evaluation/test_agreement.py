@@ -10,6 +10,16 @@ from training.evaluation.agreement import IRR_DEFAULT, Icc, icc, icc_estimates, 
 JUDGES = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=float)
 """Shrout and Fleiss 1979, Table 2: six targets, four judges."""
 
+ANXIETY = np.array(
+    [
+        [3, 3, 3, 4, 5, 5, 2, 3, 5, 2, 2, 6, 1, 5, 2, 2, 1, 2, 4, 3],
+        [3, 6, 4, 6, 2, 4, 2, 4, 3, 3, 2, 3, 3, 3, 2, 2, 1, 3, 3, 4],
+        [2, 1, 4, 4, 3, 2, 1, 6, 1, 1, 1, 2, 3, 3, 1, 1, 3, 3, 2, 2],
+    ],
+    dtype=float,
+).T
+"""R's irr package, data set "anxiety": 20 subjects, three raters."""
+
 TABLE_4 = dict(zip(Icc, (0.17, 0.29, 0.71, 0.44, 0.62, 0.91), strict=True))
 
 
@@ -38,6 +48,14 @@ def test_intervals_are_those_of_pingouins_documented_example() -> None:
     assert (round(mean.value, 3), round(mean.low, 2), round(mean.high, 2)) == (0.915, 0.75, 0.98)
     assert single.low != round(single.low, 2)
     assert dict(pingouin.options) == rounding
+
+
+def test_the_example_of_rs_irr_manual() -> None:
+    # icc(anxiety, model="twoway", type="agreement") prints: ICC(A,1) = 0.198, F(19,39.7) = 1.83,
+    # 95%-Confidence Interval for ICC Population Values: -0.039 < ICC < 0.494
+    found = icc_estimates(ANXIETY)[Icc.TWO_WAY_AGREEMENT]
+    assert (found.value, found.low, found.high) == pytest.approx((0.198, -0.039, 0.494), abs=5e-4)
+    assert (found.f, found.df1) == (pytest.approx(1.83, abs=5e-3), 19)
 
 
 def test_the_default_is_what_rs_irr_gives_without_arguments() -> None:
