@@ -12,6 +12,7 @@ from fmcib_module.cli_batch import batch_command
 from fmcib_module.cli_display import Display, show_inspection, show_ledger
 from fmcib_module.cli_serve import serve_command
 from fmcib_module.cli_verify import verify_command
+from fmcib_module.cli_watch import watch_command
 from fmcib_module.cli_weights import weights_app
 from fmcib_module.core.conventions import Irregular, Mode, SeedKind
 from fmcib_module.core.errors import FmcibError
@@ -29,6 +30,7 @@ app.add_typer(weights_app, name="weights")
 app.command("batch")(batch_command)
 app.command("serve")(serve_command)
 app.command("verify")(verify_command)
+app.command("watch")(watch_command)
 
 Input = Annotated[Path, typer.Argument(help="Folder with DICOM objects, images and seed files; any layout.")]
 Output = Annotated[Path, typer.Argument(help="Folder for the results.")]
