@@ -121,7 +121,9 @@ def select(
     """The lesions that are used, and (what, reason) of the others."""
     used, left_out = [], []
     for row in rows:
-        if row.spacing_mm[2] > max_thickness_mm:
+        if not row.has_place:
+            left_out.append((f"lesion {row.number}", "its slice is not in its range, or its spacing is not positive"))
+        elif row.spacing_mm[2] > max_thickness_mm:
             left_out.append((f"lesion {row.number}", f"slices are more than {max_thickness_mm:g} mm apart"))
         elif row.crossing is None and uncrossed is Uncrossed.LEAVE_OUT:
             left_out.append((f"lesion {row.number}", "its diameters do not cross"))

@@ -167,15 +167,17 @@ def _diameter(points: NDArray[np.int64]) -> float:
 
 def _distances(annotations: Sequence[Annotation], beyond: float) -> NDArray[np.float64]:
     """(n, n) smallest distance between contour points, voxels; above `beyond`, anything above it."""
-    from scipy.spatial.distance import cdist
+    from scipy.spatial import KDTree
 
     n = len(annotations)
     lows = np.array([annotation.ijk.min(axis=0) for annotation in annotations])
     highs = np.array([annotation.ijk.max(axis=0) for annotation in annotations])
     gaps = np.maximum(lows[:, None] - highs[None], lows[None] - highs[:, None]).clip(min=0)
     distances: NDArray[np.float64] = np.linalg.norm(gaps, axis=-1)  # of the boxes: never more than that of the points
+    trees = [KDTree(annotation.ijk) for annotation in annotations]
     for a in range(n):
         for b in range(a + 1, n):
             if distances[a, b] <= beyond:
-                distances[a, b] = distances[b, a] = cdist(annotations[a].ijk, annotations[b].ijk).min()
+                nearest, _ = trees[a].query(annotations[b].ijk)
+                distances[a, b] = distances[b, a] = nearest.min()
     return distances

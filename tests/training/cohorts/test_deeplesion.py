@@ -111,6 +111,16 @@ def test_what_is_too_thick_or_does_not_cross_is_left_out_and_counted(tmp_path: P
     assert kept["2"].lps_mm == (14.0, 20.0, -4.0)  # middle of the long diameter
 
 
+@pytest.mark.parametrize("change", [{"Key_slice_index": "12"}, {"Spacing_mm_px_": "1, 1, -1"}])
+def test_a_lesion_that_cannot_be_placed_is_left_out_with_its_reason(tmp_path: Path, change: dict[str, str]) -> None:
+    good = info_row("000001_01_01", key_slice=5, slice_range=(1, 9), spacing=(1.0, 1.0, 1.0), split=1)
+    other = info_row("000002_01_01", key_slice=5, slice_range=(1, 9), spacing=(1.0, 1.0, 1.0), split=2)
+    write_info(tmp_path / "DL_info.csv", [good, good | change, other])
+    record = run(tmp_path)
+    assert record["left_out"] == {"its slice is not in its range, or its spacing is not positive": 1}
+    assert record["tables"]["pretrain.csv"]["lesions"] == 1
+
+
 def test_volumes_are_kept_on_a_second_run_and_only_missing_ones_are_made(tmp_path: Path) -> None:
     write_phantom(tmp_path)
     run(tmp_path, slices="Images_png")
@@ -237,9 +247,8 @@ def test_patients_who_are_pretrained_on_and_tested_on_are_counted(
     ("change", "problem"),
     [
         ({"Slice_range": "1, nine"}, "nine"),
-        ({"Key_slice_index": "12"}, "slice 12 of 1-9"),
         ({"Spacing_mm_px_": "1, 1"}, "expected 3 numbers"),
-        ({"Train_Val_Test": "4"}, "split 4"),
+        ({"Train_Val_Test": "4"}, "Train_Val_Test is 4"),
         ({"Measurement_coordinates": "1, 2, 3, 4, 5, 6, 7, nan"}, "expected 8 numbers"),
     ],
 )
