@@ -11,8 +11,8 @@ import torch
 from monai.networks.nets.segresnet_ds import SegResEncoder
 from torch import Tensor, nn
 
+from fmcib_module.adapters.strict_loading import fill_network
 from fmcib_module.core.errors import WeightsError
-from fmcib_module.core.resnet_layout import compare_shapes
 
 BLOCKS: Final = (1, 2, 2, 4, 4)
 """Residual blocks of the five levels; channels double from level to level."""
@@ -58,10 +58,8 @@ def ct_fm_from_tensors(tensors: Mapping[str, Tensor], where: str) -> Any:
         raise WeightsError("tensor conv_init.weight is absent or not 5-D", where, fix)
     with torch.device("meta"):
         network = ct_fm_encoder(len(first))
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    compare_shapes({name: tuple(t.shape) for name, t in encoder.items()}, expected, "encoder of CT-FM", where, fix)
-    network.load_state_dict(encoder, strict=True, assign=True)
-    return network.eval()
+    fill_network(network, encoder, name="encoder of CT-FM", where=where, fix=fix)
+    return network
 
 
 class _LastLevelMean(nn.Module):

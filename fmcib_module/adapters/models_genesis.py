@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fmcib_module.adapters.strict_loading import fill_network
 from fmcib_module.core.errors import WeightsError
-from fmcib_module.core.resnet_layout import compare_shapes
 
 LEVELS: Final = ("down_tr64", "down_tr128", "down_tr256", "down_tr512")
 FIRST_CHANNELS: Final = 32
@@ -94,8 +94,5 @@ def models_genesis_from_tensors(tensors: Mapping[str, Tensor], where: str) -> Mo
         raise WeightsError("tensor down_tr64.ops.0.conv1.weight is absent or not 5-D", where, fix)
     with torch.device("meta"):
         network = ModelsGenesisEncoder(len(first))
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in encoder.items()}
-    compare_shapes(found, expected, "encoder of Models Genesis", where, fix)
-    network.load_state_dict(encoder, strict=True, assign=True)
-    return network.eval()
+    fill_network(network, encoder, name="encoder of Models Genesis", where=where, fix=fix)
+    return network

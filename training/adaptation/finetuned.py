@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from fmcib_module.adapters.atomic import replacing
 from fmcib_module.adapters.checkpoint import TRUNK_KEY, encoder_tensors
 from fmcib_module.adapters.extractor_networks import network_from_tensors
+from fmcib_module.adapters.strict_loading import fill_network
 from fmcib_module.core.errors import WeightsError
-from fmcib_module.core.resnet_layout import compare_shapes
 
 HEAD_KEY: Final = "head_state_dict"
 FIX: Final = "give a file of `finetune`, or one of the paper's fine-tuned models"
@@ -124,7 +124,5 @@ def head_from_tensors(tensors: Any, where: str) -> nn.Sequential:
         raise WeightsError("the head is no chain of linear layers 0.0, 1.0, ...", where, FIX)
     sizes = [int(weights[0].shape[1]), *(int(weight.shape[0]) for weight in weights)]
     heads = make_head(sizes)
-    expected = {name: tuple(tensor.shape) for name, tensor in heads.state_dict().items()}
-    compare_shapes({str(n): tuple(t.shape) for n, t in tensors.items()}, expected, "head", where, FIX)
-    heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True)
+    fill_network(heads, tensors, name="head", where=where, fix=FIX)
     return heads

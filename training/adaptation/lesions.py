@@ -115,7 +115,8 @@ class TableLesions:
         found = {row.lesion for job in self._jobs for row, _ in job.lesions}
         rows = [row for row in table.rows if row.lesion in found]
         self._places = {row.lesion: place for place, row in enumerate(rows)}
-        self.frame = pd.DataFrame([_columns_of(row) for row in rows]).dropna(axis=1, how="all")
+        columns = [{**row.others, **_columns_of(row, row.image)} for row in rows]
+        self.frame = pd.DataFrame(columns).dropna(axis=1, how="all")
         self.table_sha256 = table.sha256
         self.mode = settings.mode
 
@@ -197,8 +198,8 @@ class CacheLesions:
         self._lesions = [lesion for lesion in self._cache.lesions if lesion.source in ("table", "roi")]
         if not self._lesions:
             raise InputError("the cache holds no lesion of a table", folder.name, "prepare it from a lesion table")
-        rows = [_columns_of_cached(lesion, self._cache) for lesion in self._lesions]
-        frame = pd.DataFrame(rows).dropna(axis=1, how="all")
+        columns = [_columns_of(lesion, self._cache.scans[lesion.scan].image) for lesion in self._lesions]
+        frame = pd.DataFrame(columns).dropna(axis=1, how="all")
         if (frame["lesion"] == "").any():
             frame["lesion"] = [str(n) for n in range(1, len(frame) + 1)]
         self.frame = frame
@@ -226,25 +227,7 @@ class CacheLesions:
         return self._cache.read_box(lesion.scan, lesion.centre_zyx, edge)
 
 
-def _columns_of(row: LesionRow) -> dict[str, Any]:
-    x, y, z = row.lps_mm
-    own = {
-        "lesion": row.lesion,
-        "patient": _file_name(row.patient),
-        "split": row.split,
-        "label": row.label,
-        "time": row.time,
-        "event": None if row.event is None else float(row.event),
-        "diameter": row.diameter_mm,
-        "image": _file_name(row.image),
-        "coordX": x,
-        "coordY": y,
-        "coordZ": z,
-    }
-    return {**{name: value for name, value in row.others.items() if name not in own}, **own}
-
-
-def _columns_of_cached(lesion: CachedLesion, cache: LesionCache) -> dict[str, Any]:
+def _columns_of(lesion: LesionRow | CachedLesion, image: str) -> dict[str, Any]:
     x, y, z = lesion.lps_mm
     return {
         "lesion": lesion.lesion,
@@ -254,7 +237,7 @@ def _columns_of_cached(lesion: CachedLesion, cache: LesionCache) -> dict[str, An
         "time": lesion.time,
         "event": None if lesion.event is None else float(lesion.event),
         "diameter": lesion.diameter_mm,
-        "image": _file_name(cache.scans[lesion.scan].image),
+        "image": _file_name(image),
         "coordX": x,
         "coordY": y,
         "coordZ": z,
