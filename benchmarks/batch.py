@@ -12,14 +12,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
 
 from benchmarks.bench import Bench, run_bench
-from benchmarks.measure import run_process
+from benchmarks.measure import Measured, run_process
 
 N_SERIES: Final = 200
 QUICK_SERIES: Final = 12
@@ -74,26 +75,21 @@ def overhead(bench: Bench, n_series: int, shape: str, shares: list[int]) -> None
     bench.prepare("weights")
     environment = {"FMCIB_CACHE": str(bench.work / "cache")}
 
-    def batch(share: int) -> Any:
+    def batch(share: int) -> Measured:
         output = bench.work / "out_batch"
         rmtree(output, ignore_errors=True)
         command = [*_fmcib("batch"), str(manifest), str(output), *OPTIONS, "--weights", str(bench.weights)]
         log = bench.work / "logs/batch.log"
         return run_process([*command, "--cpus-per-worker", str(share)], log, env=environment)
 
-    def run() -> Any:
+    def run() -> Measured:
         return bench.fmcib_run(manifest.parent, bench.work / "out_run", "--no-report")
 
-    contestants: dict[str, Any] = {"run": run}
-    contestants |= {f"batch_{share}": (lambda share=share: batch(share)) for share in shares}
-    for _ in range(bench.repeats):
-        for name, contestant in contestants.items():
-            measured = contestant()
-            bench.said(f"{name}, {n_series} series", measured)
-            figures = {"s": round(measured.seconds, 2), "cpu_s": round(measured.cpu_seconds, 2)}
-            figures |= {"mib": round(measured.peak_mib), "others": round(measured.others_share, 3)}
-            bench.results.setdefault("overhead", {}).setdefault(name, []).append(figures)
-    best = {name: min(one["s"] for one in all_of) for name, all_of in bench.results["overhead"].items()}
+    contestants: dict[str, Callable[[], Measured]] = {"run": run}
+    contestants |= {f"batch_{share}": partial(batch, share) for share in shares}
+    results = bench.in_turn(contestants, dict.fromkeys(contestants, bench.repeats))
+    bench.results["overhead"] = {"series": n_series, "shape": SHAPES[shape]}
+    best = {name: min(measured.seconds for measured in all_of) for name, all_of in results.items()}
     for name in list(contestants)[1:]:
         bench.target(f"{name}, times `fmcib run`", best[name] / best["run"], at_most=1.1)
 

@@ -18,7 +18,7 @@ from fmcib_module.batch.store import Store, open_store
 from fmcib_module.core.domain import FileProblem, Provenance, Scan
 from fmcib_module.core.errors import FmcibError, InputError, OutputError
 from fmcib_module.core.ledger import Ledger, ProblemEntry, Reason, SeriesEntry, Stage, Status
-from fmcib_module.pipeline import Job, encode_stream
+from fmcib_module.pipeline import SERIES_TO_WRITE, Job, encode_stream
 from fmcib_module.settings import Settings
 from fmcib_module.side_by_side import SideBySide
 from fmcib_module.streams import prefetch
@@ -107,12 +107,13 @@ class Worker:
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do tasks; each outcome comes when the item is on record.
 
-        Batches fill across items, and the next items are brought here while the network works.
+        Batches fill across items; the next items are brought here, and earlier ones written, while the network works.
         """
         of_work: dict[int, _Open] = {}
         idle: deque[_Open] = deque()
         skipped: deque[Outcome] = deque()
-        for work in encode_stream(self._encode, self._jobs(tasks, of_work, idle, skipped)):
+        works = encode_stream(self._encode, self._jobs(tasks, of_work, idle, skipped))
+        for work, _ in prefetch(works, SERIES_TO_WRITE):
             item = of_work.pop(id(work))
             self._write(item, work)
             item.left -= 1

@@ -89,7 +89,7 @@ def test_what_cannot_be_had_leaves_nothing_behind(tmp_path: Path, faults: Faults
     fetcher = Fetcher(scratch, root=tmp_path, anonymous=False)
     with pytest.raises(StoreError, match="there is nothing at this location"):
         fetcher.fetch(Item(("s3://bucket/absent",)))
-    faults.always_busy = "/bucket/lost/ct/0007.dcm"
+    faults.always_busy = "lost/ct/0007.dcm"
     with pytest.raises(StoreError, match=r"failed 4 times.*ct/0007\.dcm"):
         fetcher.fetch(Item(("s3://bucket/lost",)))
     assert list(scratch.folder.iterdir()) == []
