@@ -19,7 +19,8 @@ ALL_CODE = sorted(path for folder in CODE_FOLDERS for path in (ROOT / folder).rg
 
 # Files in PACKAGE that may import torch: the network, what loads its weights, what runs it.
 TORCH_FILES = {"resnet.py", "runner.py", "checkpoint.py", "engine_torch.py"}
-TORCH_FILES |= {"extractor_networks.py", "models_genesis.py", "ct_fm.py", "strict_loading.py"}  # networks to compare with
+# The networks to compare with, and what fills them.
+TORCH_FILES |= {"extractor_networks.py", "models_genesis.py", "ct_fm.py", "strict_loading.py"}
 ADAPTERS_MAY_IMPORT = ("core", "adapters", "settings", "weights")
 
 
