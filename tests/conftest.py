@@ -1,4 +1,6 @@
-"""Tests marked `gpu` are skipped, with the reason, where there is no CUDA device."""
+"""Tests marked `gpu` are skipped, with the reason, where there is no CUDA device; the small network is loaded once."""
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,3 +15,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _load_the_small_network_once() -> Iterator[None]:
+    """Hundreds of runs use it: each gets the same encoder, unless it asks for other weights, engines or precisions."""
+    from fmcib_module import lazy_encoder
+    from fmcib_module.adapters import runner
+
+    loaded: dict[tuple[str, str], runner.Encoder] = {}
+
+    def load_encoder(weights: str, *, device: str, engine: str, precision: str) -> runner.Encoder:
+        if weights != "mini" or precision != "float32":  # a reduced precision is measured on an encoder's first patches
+            return runner.load_encoder(weights, device=device, engine=engine, precision=precision)
+        on = runner.choose_device(device)
+        key = on, runner.choose_engine(engine, on)[0]
+        if key not in loaded:
+            loaded[key] = runner.load_encoder(weights, device=device, engine=engine, precision=precision)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lazy_encoder, "load_encoder", load_encoder)
+        yield

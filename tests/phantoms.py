@@ -18,6 +18,7 @@ from fmcib_module.adapters.roi_writer import RoiContours, ellipse_lps, rtstruct_
 from fmcib_module.adapters.study_writer import Rescale, StudyTags, ct_datasets
 from fmcib_module.core.domain import Point
 from fmcib_module.core.volume import Grid
+from tests.kept_studies import made_once
 
 CENTRE_LPS: Point = (12.0, -7.0, 30.0)
 """Where the voxel shape // 2 of every phantom lies."""
@@ -111,6 +112,7 @@ def phantom_grid(
     return Grid.from_matrix(shape_kji, matrix)
 
 
+@made_once
 def write_study(
     folder: Path,
     *,
@@ -126,7 +128,7 @@ def write_study(
     patient_name: str = "PHANTOM^TEST",
     patient_id: str = "PHANTOM-1",
 ) -> PhantomStudy:
-    """Write a study; equal arguments give equal UIDs and voxels.
+    """Write a study; equal arguments give equal UIDs and voxels, so it is made once and then copied.
 
     Args:
         folder: Made if absent.
