@@ -125,6 +125,19 @@ def test_the_sr_holds_them_as_measurements_with_their_own_algorithm(ran: Ran) ->
         assert f"head SHA-256: {ran.heads[0].sha256}" in said
 
 
+@pytest.mark.slow
+@needs_dciodvfy
+def test_a_group_without_a_region_holds_them_too(ran: Ran, tmp_path: Path) -> None:
+    run(ran.source, tmp_path / "out", heads=ran.files, **{**QUICK, "sr": True})
+    path = tmp_path / "out" / ran.study.series_uid / "features.sr.dcm"
+    assert dciodvfy_complaints(path) == {f"Warning - {PRIVATE_CODE_WARNING}"}
+    numbers = [
+        [m.value for m in group.get_measurements() if m.name.value.startswith("HEAD")]
+        for group in hd.sr.srread(path).content.get_image_measurement_groups()
+    ]
+    assert [len(group) for group in numbers] == [3]  # the RTSTRUCT's lesion; the SEG's has a region
+
+
 def test_dcmqi_reads_scores_and_features(ran: Ran, tmp_path: Path) -> None:
     found = dcmqi_values(ran.output / ran.study.series_uid / "features.sr.dcm", tmp_path)
     columns = list(ran.rows[0])[-3:]

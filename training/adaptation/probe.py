@@ -23,6 +23,7 @@ from training.adaptation.fitting import Outcomes, Standardised, fit_head
 from training.adaptation.search import Fold, Found, Score, patient_folds, search_strength
 from training.adaptation.subsets import check_leakage, training_subset
 from training.evaluation.predictions import prediction_rows, write_predictions
+from training.run_folder import git_revision
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,12 @@ def run_probe(settings: ProbeSettings, table: FeatureTable) -> list[Fit]:
         log.info("%s: share %g, seed %d: %s", method, share, seed, _summary(fits[-1]))
     write_predictions(output / "predictions.csv", rows)
     record = {"settings": to_plain(settings), "features": asdict(table.meta), "shared_patients": shared}
-    record |= {"version": __version__, "method": method, "fits": [_record(fit) for fit in fits]}
+    record |= {
+        "version": __version__,
+        "git_revision": git_revision(),
+        "method": method,
+        "fits": [_record(fit) for fit in fits],
+    }
     write_bytes(output / "probe.json", (json.dumps(record, indent=1) + "\n").encode())
     return fits
 

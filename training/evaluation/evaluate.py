@@ -14,6 +14,7 @@ from training.evaluation.methods import Judged, gather_methods
 from training.evaluation.metrics import CLASS_METRICS, RISK_METRICS
 from training.evaluation.predictions import read_predictions
 from training.evaluation.results import Results
+from training.run_folder import git_revision
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def evaluate(settings_path: Path) -> None:
     """
     settings = from_plain(EvaluateSettings, read_yaml(settings_path), where=settings_path.name)
     results = run_evaluate(settings)
-    results.write(Path(settings.output), settings=to_plain(settings), version=__version__)
+    results.write(Path(settings.output), settings=to_plain(settings), version=__version__, git_revision=git_revision())
     for row in results.rows["metrics"]:
         if not row["class"]:
             interval = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"

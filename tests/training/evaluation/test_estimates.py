@@ -70,6 +70,22 @@ def test_intervals_over_patients_are_wider_than_over_lesions_that_repeat_each_ot
     assert by_lesion.high - by_lesion.low < 0.6 * (by_patient.high - by_patient.low)  # a half, for a quarter as many
 
 
+@pytest.mark.slow
+def test_lesions_that_repeat_each_other_need_whole_patients() -> None:
+    truth = 0.5 * (1 + math.erf(0.5))
+    inside = np.zeros(2)
+    for seed in range(500):
+        once_each = simulated.two_classes(100, seed)
+        lesions = ClassScores(np.repeat(once_each.truth, 3), np.repeat(once_each.scores, 3, axis=0))
+        patients = [str(n // 3) for n in range(300)]
+        for way, clusters in enumerate((patients, 300)):
+            found = bootstrap(mean_auc, lesions, draw_counts(clusters, n_resamples=500, seed=seed))
+            inside[way] += found.low <= truth <= found.high
+    by_patient, by_lesion = inside / 500
+    assert 0.91 <= by_patient <= 0.98
+    assert by_lesion < 0.85
+
+
 def test_swapped_differences_are_those_of_a_loop_over_exchanged_predictions() -> None:
     a, b = simulated.eight_classes(60, seed=1), simulated.eight_classes(60, seed=2)
     b = ClassScores(a.truth, b.scores)
