@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fmcib_module.adapters.dicom_import import read_studies
+    from fmcib_module.adapters.extractors import load_extractor
     from fmcib_module.adapters.runner import Encoder, load_encoder
     from fmcib_module.adapters.seed_finder import find_seeds
     from fmcib_module.adapters.volume_reader import read_volume
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         SeedOutsideVolumeError,
         WeightsError,
     )
+    from fmcib_module.core.extractors import Extractor, Region, cut_cube
     from fmcib_module.core.ledger import ExitCode, Ledger
     from fmcib_module.core.patch import extract_patch
     from fmcib_module.core.volume import Grid, Volume
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "adapters.dicom_import": ["read_studies"],
+    "adapters.extractors": ["load_extractor"],
     "adapters.runner": ["Encoder", "load_encoder"],
     "adapters.seed_finder": ["find_seeds"],
     "adapters.volume_reader": ["read_volume"],
@@ -54,6 +57,7 @@ _HOMES = {
         "SeedOutsideVolumeError",
         "WeightsError",
     ],
+    "core.extractors": ["Extractor", "Region", "cut_cube"],
     "core.ledger": ["ExitCode", "Ledger"],
     "core.patch": ["extract_patch"],
     "core.volume": ["Grid", "Volume"],
@@ -68,6 +72,7 @@ __all__ = [
     "ConfigError",
     "Encoder",
     "ExitCode",
+    "Extractor",
     "Flag",
     "FmcibError",
     "FrameOfReferenceError",
@@ -80,6 +85,7 @@ __all__ = [
     "OutputError",
     "Patch",
     "PixelDataError",
+    "Region",
     "Seed",
     "SeedKind",
     "SeedNotFoundError",
@@ -89,10 +95,12 @@ __all__ = [
     "Study",
     "Volume",
     "WeightsError",
+    "cut_cube",
     "extract_patch",
     "find_seeds",
     "inspect_folder",
     "load_encoder",
+    "load_extractor",
     "read_settings",
     "read_studies",
     "read_volume",

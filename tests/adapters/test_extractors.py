@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
+import fmcib_module as fm
 from fmcib_module.adapters import extractors, radiomics
 from fmcib_module.adapters.checkpoint import load_checkpoint, load_weights
 from fmcib_module.adapters.extractor_networks import NETWORKS, network_from_tensors, new_network
@@ -256,6 +257,14 @@ def test_mini_side_by_side_is_mini():
 
 
 # Choosing
+
+
+def test_the_python_face_computes_a_lesion_with_any_extractor(tmp_path):
+    weights = published_forms.write_genesis(tmp_path / "genesis.pt", 2)
+    extractor = fm.load_extractor(f"models-genesis={weights}", device="cpu")
+    cube = fm.cut_cube(ramp(), SEED, fm.Mode.PUBLISHED, extractor.card.form)
+    assert isinstance(cube, fm.Region)
+    assert extractor.encode([cube]).shape == (1, extractor.card.n_features)
 
 
 def test_an_unknown_extractor_lists_the_names():
