@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fmcib_module.core.errors import InputError
+from training.lesion_table import KNOWN_COLUMNS
 
 DAYS_PER_YEAR: Final = 365.25
 
@@ -48,7 +49,7 @@ class Outcome:
 
     time: float
     event: bool
-    covariates: Mapping[str, str] = field(default_factory=dict, hash=False)
+    covariates: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def alive_after(self, years: float) -> str:
         """1 alive, 0 dead by then; "" where the patient was last seen alive before (censored)."""
@@ -65,7 +66,7 @@ def read_clinical(path: Path, form: ClinicalForm) -> dict[str, Outcome]:
 
     Raises:
         InputError: It cannot be read, a column is missing, a value is wrong (the message names the row), or a patient
-            is there twice.
+            is there twice with different outcomes.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -81,15 +82,13 @@ def read_clinical(path: Path, form: ClinicalForm) -> dict[str, Outcome]:
             raise InputError(f"column {error} is missing", path.name, f"give the columns of {form.value}") from error
         except ValueError as error:
             raise InputError(f"not an outcome: {error}", where, "correct the value, or leave it empty") from error
-        if patient in outcomes:
-            raise InputError("a patient is there twice", where, "give one row per patient")
-        if outcome is not None:
-            outcomes[patient] = outcome
+        if outcome is not None and outcomes.setdefault(patient, outcome) != outcome:
+            raise InputError("a patient is there twice, with different outcomes", where, "give one row per patient")
     return outcomes
 
 
 def _table(record: Mapping[str, str]) -> tuple[str, Outcome | None]:
-    covariates = {name: value for name, value in record.items() if name not in ("patient", "time", "event")}
+    covariates = {name: value for name, value in record.items() if name not in KNOWN_COLUMNS}
     return record["patient"].strip(), _outcome(record["time"], record["event"], 1.0, covariates)
 
 

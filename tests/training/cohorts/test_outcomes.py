@@ -93,6 +93,16 @@ def test_any_cohort_is_a_table_with_patient_time_and_event(tmp_path: Path) -> No
     ]
 
 
+def test_a_lesion_table_may_hold_its_outcomes_itself(tmp_path: Path) -> None:
+    header = "image_path,coordX,coordY,coordZ,patient,time,event,stage"
+    lines = [header, "a,1,2,3,p,0.5,1,II", "b,4,5,6,p,0.5,1,III", "c,7,8,9,q,3,0,I"]
+    (tmp_path / "lesions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run(tmp_path, outcome={"table": "lesions.csv"})
+    rows = rows_of(tmp_path)
+    assert [(row.label, row.lps_mm[0]) for row in rows] == [("0", 1.0), ("0", 4.0), ("1", 7.0)]
+    assert rows[0].others == {"stage": "II"}
+
+
 def test_splits_are_drawn_by_patient_and_given_ones_stay(tmp_path: Path) -> None:
     patients = [f"p{n // 3}" for n in range(60)]
     write_lesions(tmp_path, patients)
