@@ -120,14 +120,17 @@ def test_orthanc_sends_a_study_and_gets_the_results_of_fmcib_run(tmp_path, way):
     assert "PHANTOM" not in log
 
 
+@needs_orthanc
 @needs_tool("storescu")
-def test_dcmtk_sends_ct_with_seg_and_its_storescp_gets_the_results(tmp_path):
+def test_dcmtk_sends_ct_with_seg_and_an_orthanc_that_was_down_gets_the_results_too(tmp_path):
     study = phantoms.write_study(tmp_path / "in", rtstruct=False)
     inbox, port = tmp_path / "inbox", free_port()
     inbox.mkdir()
     storescp = subprocess.Popen([str(shutil.which("storescp", path=DCMTK)), "-od", str(inbox), str(port)])
+    late_port = free_port()
     to = {"name": "storescp", "ae_title": "ANY", "host": "127.0.0.1", "port": port}
-    node = ServeProcess(tmp_path, destinations=[to])
+    late = {"name": "late", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": late_port}
+    node = ServeProcess(tmp_path, destinations=[to, late])
     try:
         assert dcmtk("echoscu", "-aec", "FMCIB", "-aet", "STORESCU", "127.0.0.1", node.port).returncode == 0
         refused = dcmtk("echoscu", "-aec", "FMCIB", "-aet", "NOBODY", "127.0.0.1", node.port)
@@ -135,6 +138,11 @@ def test_dcmtk_sends_ct_with_seg_and_its_storescp_gets_the_results(tmp_path):
         sent = dcmtk("storescu", "-R", "-aec", "FMCIB", "+sd", "+r", "127.0.0.1", node.port, study.folder)
         assert sent.returncode == 0, sent.stderr
         wait_for(lambda: '"delivered"' in node.log.read_text(), 60)
+        wait_for(lambda: '"delivery-failed"' in node.log.read_text(), 30)
+        with orthanc(tmp_path / "orthanc", {}, port=late_port) as server:
+            wait_for(lambda: node.log.read_text().count('"delivered"') == 2, 60)
+            (instance,) = server.get("instances")
+            assert server.get(f"instances/{instance}/simplified-tags")["Modality"] == "SR"
     finally:
         node.stop()
         storescp.terminate()

@@ -1,6 +1,7 @@
 """The spool and the outbox by themselves: what a deletion, a crash or a lost file at the wrong moment leaves."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,22 @@ def ct(tmp_path) -> tuple[Received, bytes]:
     path = tmp_path / "ct.dcm"
     small_study("spool")[0].save_as(path, enforce_file_format=True)
     return read_received(path.read_bytes()), path.read_bytes()
+
+
+def test_a_file_and_the_folders_that_name_it_are_flushed_before_it_is_acknowledged(parts, ct, tmp_path, monkeypatch):
+    spool, _, _ = parts
+    received, content = ct
+    flushed: list[Path] = []
+    flush = os.fsync
+
+    def note(descriptor: int) -> None:
+        flush(descriptor)
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(os, "fsync", note)
+    spool.store(received, content)
+    assert flushed[0].parent == tmp_path / "incoming"  # under its temporary name, before it is renamed
+    assert set(flushed[1:]) == {tmp_path / "spool", tmp_path / "spool" / received.study}
 
 
 def test_a_copy_that_comes_while_the_first_is_deleted_is_kept(parts, ct, monkeypatch):

@@ -57,7 +57,7 @@ def share_out(studies: list[list[Dataset]], chance: random.Random) -> list[list[
 @pytest.mark.slow
 def test_a_hundred_studies_from_eight_senders_are_each_run_once_and_delivered_once(tmp_path, receiver):
     studies = [small_study(f"load {n}") for n in range(STUDIES)]
-    settings = node_settings(tmp_path, quiet_s=6.0, destinations=to(receiver), maximum_associations=20, timeout_s=30.0)
+    settings = node_settings(tmp_path, quiet_s=10.0, destinations=to(receiver), maximum_associations=20, timeout_s=30.0)
     statuses: list[int] = []
     with running(settings) as (service, log):
         parts = share_out(studies, random.Random(1))
