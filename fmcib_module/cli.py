@@ -9,6 +9,7 @@ import typer
 
 from fmcib_module import __version__
 from fmcib_module.cli_batch import batch_command
+from fmcib_module.cli_dicomweb import check_store, input_folder, send_results
 from fmcib_module.cli_display import Display, show_inspection, show_ledger
 from fmcib_module.cli_serve import serve_command
 from fmcib_module.cli_verify import verify_command
@@ -33,6 +34,9 @@ app.command("verify")(verify_command)
 app.command("watch")(watch_command)
 
 Input = Annotated[Path, typer.Argument(help="Folder with DICOM objects, images and seed files; any layout.")]
+Source = Annotated[
+    str, typer.Argument(metavar="INPUT", help="Folder as of `inspect`, or dicomweb+https://HOST/PATH?study=UID.")
+]
 Output = Annotated[Path, typer.Argument(help="Folder for the results.")]
 JsonLog = Annotated[bool, typer.Option("--json-log", help="One JSON object per line instead of text.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings; options below win.")]
@@ -63,7 +67,7 @@ def _version(
 
 @app.command("run")
 def run_command(
-    source: Input,
+    source: Source,
     output: Output,
     config: Config = None,
     weights: Weights = None,
@@ -109,6 +113,7 @@ def run_command(
         bool | None, typer.Option("--identifiers", help="Put patient name, ID, date and description on the ledger.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier results in OUTPUT.")] = False,
+    store: Annotated[bool, typer.Option("--store", help="Send SR and SEG to the server the study came from.")] = False,
     json_log: JsonLog = False,
 ) -> None:
     """Compute features of every lesion marked in INPUT.
@@ -138,7 +143,10 @@ def run_command(
         "identifiers": identifiers,
     }
     settings = _settings(config, options)
-    raise typer.Exit(_run(source, output, settings, force=force, json_log=json_log))
+    check_store(source, store=store)
+    with input_folder(source, json_log=json_log) as folder:
+        code = _run(folder, output, settings, force=force, json_log=json_log)
+    raise typer.Exit(send_results(source, output, code) if store else code)
 
 
 @app.command("demo")

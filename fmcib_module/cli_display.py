@@ -60,6 +60,10 @@ class Display:
         """Progress of a download, in bytes; a total of 0 means unknown."""
         self._advance("downloading (MB)", done // 1_000_000, total // 1_000_000)
 
+    def fetched(self, done: int, total: int) -> None:
+        """Progress of fetching a study, in objects; a total of 0 means unknown."""
+        self._advance("fetching", done, total)
+
     def _scanned(self, done: int, total: int) -> None:
         self._advance("reading headers", done, total)
 
