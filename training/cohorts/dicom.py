@@ -67,7 +67,7 @@ def build_dicom(settings: DicomSettings, base: Path, told: Told) -> Cohort:
     Raises:
         InputError: The folder is absent, or the clinical table cannot be read.
     """
-    scan = scan_folder(base / settings.images)
+    scan = scan_folder(base / settings.images, progress=told)
     series = [one for study in scan.studies for one in study.series if not one.skip_reason]
     rows: list[LesionRow] = []
     left_out: list[tuple[str, str]] = []
