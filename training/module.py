@@ -65,7 +65,7 @@ class PretrainModule(LightningModule):
         schedule = cosine_with_warmup(
             optimiser,
             warmup_steps=self.settings.optimiser.warmup_epochs * self.total_steps // trainer.epochs,
-            total_steps=self.total_steps,
+            total_steps=self.settings.optimiser.schedule_steps or self.total_steps,
             final_fraction=self.settings.optimiser.final_fraction,
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -4,12 +4,11 @@ Points of one patient are alike: a penalty chosen by leaving out single points i
 features there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
@@ -40,7 +39,7 @@ def held_out_scores(features: Floats, labels: Index, groups: NDArray[np.str_], f
     for group, seen in fitted.items():
         inside = groups == group
         alpha = best_penalty(features[seen], labels[seen], groups[seen])
-        scores[inside] = _scores(features[seen], labels[seen], features[inside], alpha, scores.shape[1])
+        scores[inside] = ridge_scores(features[seen], labels[seen], features[inside], (alpha,), scores.shape[1])[0]
     return scores
 
 
@@ -57,29 +56,43 @@ def best_penalty(features: Floats, labels: Index, groups: NDArray[np.str_]) -> f
     usable = [(seen, left_out) for seen, left_out in folds if len(set(labels[seen])) > 1]
     if not usable:
         return 1.0
-    judged = np.concatenate([left_out for _, left_out in usable])
-    values = []
-    for alpha in ALPHAS:
-        parts = [
-            _scores(features[seen], labels[seen], features[left_out], alpha, n_classes) for seen, left_out in usable
-        ]
-        values.append(_value(np.concatenate(parts), labels[judged]))
-    return ALPHAS[int(np.argmax(values))]
+    truth = labels[np.concatenate([left_out for _, left_out in usable])]
+    parts = [
+        ridge_scores(features[seen], labels[seen], features[left_out], ALPHAS, n_classes) for seen, left_out in usable
+    ]
+    return ALPHAS[int(np.argmax([_value(scores, truth) for scores in np.concatenate(parts, axis=1)]))]
+
+
+def ridge_scores(seen: Floats, labels: Index, features: Floats, alphas: Sequence[float], n_classes: int) -> Floats:
+    """Decisions of ridge classifiers on standardised features, classes of equal weight: one decomposition for all.
+
+    Each class is told from the others by least squares on -1 and 1, as scikit-learn's RidgeClassifier does.
+
+    Args:
+        seen: (n, d) to fit on.
+        labels: (n,) of these, two classes or more.
+        features: (m, d) to judge.
+        alphas: Penalties.
+        n_classes: Of the task.
+
+    Returns:
+        (penalties, m, n_classes); minus infinity for a class that was not seen.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    weights = np.sqrt(len(labels) / (len(classes) * counts))[np.searchsorted(classes, labels)][:, None]
+    scaler = StandardScaler().fit(seen)
+    own, other = scaler.transform(seen), scaler.transform(features)
+    targets = np.where(labels[:, None] == classes, 1.0, -1.0)
+    centre, level = (np.average(values, axis=0, weights=weights[:, 0] ** 2) for values in (own, targets))
+    left, sizes, right = np.linalg.svd(weights * (own - centre), full_matrices=False)
+    projected, onto = left.T @ (weights * (targets - level)), (other - centre) @ right.T
+    decisions = np.full((len(alphas), len(features), n_classes), -np.inf)
+    for n, alpha in enumerate(alphas):
+        decisions[n][:, classes] = (onto * (sizes / (sizes**2 + alpha))) @ projected + level
+    return decisions
 
 
 def _value(scores: Floats, labels: Index) -> float:
     if scores.shape[1] == 2 and len(set(labels)) == 2:
         return auc(scores[:, 1], labels == 1)
     return balanced_accuracy(scores.argmax(axis=1), labels)
-
-
-def _scores(seen: Floats, labels: Index, features: Floats, alpha: float, n_classes: int) -> Floats:
-    """(n, classes) decisions; minus infinity for a class that was not seen."""
-    scaler = StandardScaler().fit(seen)
-    probe = RidgeClassifier(alpha=alpha, class_weight="balanced").fit(scaler.transform(seen), labels)
-    decision = probe.decision_function(scaler.transform(features))
-    if decision.ndim == 1:
-        decision = np.stack([-decision, decision], axis=1)
-    full = np.full((len(features), n_classes), -np.inf)
-    full[:, probe.classes_] = decision
-    return full

@@ -184,6 +184,7 @@ class OptimiserSettings:
             False is SimCLR's way.
         trust_coefficient: lars.
         warmup_epochs: Linear from 0; 0 for none, as published.
+        schedule_steps: Steps that the cosine spans; 0 for those of all epochs.
         final_fraction: Of the learning rate, where the cosine ends.
     """
 
@@ -195,6 +196,7 @@ class OptimiserSettings:
     decay_norms_and_biases: bool = False
     trust_coefficient: float = 0.001
     warmup_epochs: int = 10
+    schedule_steps: int = 0
     final_fraction: float = 0.0
 
 

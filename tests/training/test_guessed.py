@@ -1,5 +1,6 @@
 """What the mixed method guesses, against literal loops; tissue points; the loss and its parts."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,19 @@ from training.methods import Progress, make_method
 from training.methods.mixed import Guess, known_error
 from training.mixed_views import MixedViews
 from training.prepare import build_cache
-from training.settings import DataSettings, MethodName, MethodSettings, NetworkSettings, Source
+from training.pretrain import run
+from training.settings import (
+    Accelerator,
+    DataSettings,
+    MethodName,
+    MethodSettings,
+    NetworkSettings,
+    OptimiserName,
+    OptimiserSettings,
+    Source,
+    TrainerSettings,
+    TrainingSettings,
+)
 from training.surroundings import (
     LIMITS_HU,
     N_SURROUNDINGS,
@@ -200,3 +213,21 @@ def test_a_batch_moves_with_all_that_it_has() -> None:
     assert (moved.lesions_hu.is_meta, moved.lesion_rows.is_meta, moved.randoms_hu) == (True, True, None)
     assert moved.surroundings is not None
     assert moved.surroundings.is_meta
+
+
+def test_the_cosine_spans_the_steps_it_is_told(tmp_path: Path) -> None:
+    settings = TrainingSettings(
+        run=str(tmp_path),
+        data=DataSettings(batch_size=4, n_lesions=24, edge=20),
+        network=TINY,
+        method=MethodSettings(name=MethodName.SIMCLR),
+        optimiser=OptimiserSettings(
+            name=OptimiserName.ADAMW, learning_rate=1e-3, reference_batch=0, warmup_epochs=0, schedule_steps=4
+        ),
+        trainer=TrainerSettings(epochs=1, accelerator=Accelerator.CPU, log_steps=1),
+    )
+    run(settings)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rates = {int(line["step"]): float(line["learning_rate"]) for line in csv.DictReader(file)}
+    after = [1e-3 * (1 + np.cos(np.pi * step / 4)) / 2 for step in (1, 2, 3, 4, 4, 4)]  # logged when a step is done
+    assert [rates[step] for step in range(1, 7)] == pytest.approx(after, rel=1e-4, abs=1e-9)

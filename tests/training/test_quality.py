@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from sklearn.linear_model import RidgeClassifier
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from fmcib_module.adapters.tensor_file import write_tensors
@@ -19,7 +21,7 @@ from training.descriptors import NAMES, describe
 from training.prepare import build_cache
 from training.quality_data import JITTER_MM, NOISE_HU, Labelled, read_repeats
 from training.quality_models import random_network
-from training.quality_probe import best_penalty
+from training.quality_probe import best_penalty, ridge_scores
 from training.quality_tasks import tell_classes
 
 
@@ -106,6 +108,20 @@ def test_a_probe_tells_what_can_be_told_and_judges_the_split_alone() -> None:
     assert outcome.clusters == ["p0"] * 8 + ["p1"] * 8
     assert outcome.metrics["a"](outcome.all_items) == 1
     assert outcome.metrics["b"](outcome.all_items) < 0.9
+
+
+def test_probes_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    for labels in (rng.integers(0, 2, 60), rng.integers(0, 4, 60) + 1):  # of the second, class 0 was not seen
+        seen, features = rng.normal(size=(60, 90)), rng.normal(size=(25, 90))
+        scores = ridge_scores(seen, labels, features, (0.1, 100.0), 5)
+        for alpha, decision in zip((0.1, 100.0), scores, strict=True):
+            scaler = StandardScaler().fit(seen)
+            theirs = RidgeClassifier(alpha=alpha, class_weight="balanced").fit(scaler.transform(seen), labels)
+            expected = theirs.decision_function(scaler.transform(features))
+            found = decision[:, 1] if labels.max() == 1 else decision[:, 1:]
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+            assert np.isneginf(decision[:, 0 if labels.max() > 1 else 2]).all()
 
 
 def test_a_penalty_is_chosen_by_patients_not_by_points() -> None:
