@@ -18,7 +18,11 @@ EXIT_FAILED: Final = 3
 def main(arguments: list[str]) -> int:
     """Run one verb; every error that we raise on purpose becomes one line and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for library in ("lightning.pytorch", "lightning.fabric"):  # hints on devices and on its makers' products
+    for library in (
+        "lightning.pytorch",
+        "lightning.fabric",
+        "numexpr",
+    ):  # hints on devices, threads, and makers' products
         logging.getLogger(library).setLevel(logging.WARNING)
     # lightning 2.6 still names torch's LeafSpec, each time it looks into a batch
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fmcib_module import __version__
 from fmcib_module.adapters.atomic import write_bytes
@@ -26,6 +27,8 @@ from training.evaluation.predictions import prediction_rows, write_predictions
 from training.run_folder import git_revision
 
 log = logging.getLogger(__name__)
+
+Mask = NDArray[np.bool_]
 
 
 class Search(StrEnum):
@@ -111,13 +114,13 @@ def probe(settings_path: Path) -> None:
 def run_probe(settings: ProbeSettings, table: FeatureTable) -> list[Fit]:
     """Fit, predict, write; returns the fits in the order of `shares` and `seeds`."""
     where = Path(settings.features).name
-    table = _usable(table, settings.head, where)
+    known = _known(table.frame, settings.head, where)
     shared = check_leakage(table.frame, shared_patients=settings.shared_patients, where=where)
-    outcomes = _outcomes(table.frame, settings.head)
+    outcomes = _outcomes(table.frame, known, settings.head)
     method = settings.method or f"{table.meta.extractor} + {settings.head.value}"
     output, fits, rows = Path(settings.output), [], []
     for share, seed in _runs(settings):
-        fit = _fit(settings, table, outcomes, share, seed)
+        fit = _fit(settings, table, outcomes, known, share, seed)
         head = write_head(output / "heads" / head_file_name(share, seed), fit.head)
         fits.append(replace(fit, head=head))
         judged = table.take(table.frame["split"].isin(settings.predict).to_numpy())
@@ -147,14 +150,14 @@ def _runs(settings: ProbeSettings) -> Iterator[tuple[float, int]]:
             yield share, seed
 
 
-def _fit(settings: ProbeSettings, table: FeatureTable, outcomes: Outcomes, share: float, seed: int) -> Fit:
+def _fit(settings: ProbeSettings, table: FeatureTable, outcomes: Outcomes, known: Mask, share: float, seed: int) -> Fit:
     frame = table.frame
-    training = frame[frame["split"] == "train"]
+    training = frame[known & (frame["split"] == "train")]
     strata = [str(outcomes.labels[row]) for row in training.index]
     rows = training.index.to_numpy()[training_subset(training["patient"].tolist(), strata, share, seed)]
     values, fitted = table.values[rows], outcomes.take(rows)
     patients = frame["patient"].to_numpy(dtype=str)[rows]
-    tuning = np.flatnonzero((frame["split"] == "val").to_numpy())
+    tuning = np.flatnonzero(known & (frame["split"] == "val").to_numpy())
     if settings.search is Search.CROSS_VALIDATION or (settings.search is Search.AUTO and not len(tuning)):
         folds = patient_folds(values, fitted, patients, folds=settings.folds, seed=seed)
     elif len(tuning):
@@ -175,28 +178,26 @@ def _fit(settings: ProbeSettings, table: FeatureTable, outcomes: Outcomes, share
     return Fit(share, seed, head, found, len(rows), len(set(patients)))
 
 
-def _usable(table: FeatureTable, kind: HeadKind, where: str) -> FeatureTable:
-    """The lesions that can be fitted on or predicted; training and tuning lesions need an outcome."""
-    frame = table.frame
+def _known(frame: pd.DataFrame, kind: HeadKind, where: str) -> Mask:
+    """(n,) the lesions with an outcome; others are predicted, but nothing is fitted or chosen on them."""
     needed = ["time", "event"] if kind is HeadKind.COX else ["label"]
     missing = [name for name in ("split", *needed) if name not in frame]
     if missing:
         raise InputError(f"column(s) {', '.join(missing)} are missing", where, "give them in the table or in `labels`")
-    known = (frame[needed].notna() & (frame[needed] != "")).all(axis=1)
-    kept = known | (frame["split"] == "test")
-    if not kept.all():
-        log.info("%d lesions without an outcome are left out of training and tuning", int((~kept).sum()))
+    known: Mask = (frame[needed].notna() & (frame[needed] != "")).all(axis=1).to_numpy()
     if not (known & (frame["split"] == "train")).any():
         raise InputError("no training lesion has an outcome", where, "give lesions of the split train")
-    return table.take(kept.to_numpy())
+    if not known.all():
+        log.info("%d lesions have no outcome; nothing is fitted on them", int((~known).sum()))
+    return known
 
 
-def _outcomes(frame: pd.DataFrame, kind: HeadKind) -> Outcomes:
-    """Outcomes of all lesions; of a test lesion without one they are never looked at."""
+def _outcomes(frame: pd.DataFrame, known: Mask, kind: HeadKind) -> Outcomes:
+    """Outcomes of all lesions; where they are not known they are never looked at."""
     if kind is HeadKind.COX:
         time = frame["time"].fillna(0.0).to_numpy(dtype=np.float64)
         return Outcomes((), frame["event"].fillna(0.0).to_numpy(dtype=np.int64), time)
-    names = sorted(set(frame.loc[frame["split"].isin(["train", "val"]), "label"]) - {""}, key=_in_order)
+    names = sorted(set(frame.loc[known & frame["split"].isin(["train", "val"]), "label"]), key=_in_order)
     if len(names) < 2:
         raise InputError(f"training lesions have {len(names)} class", "label", "give two classes or more")
     numbers = {name: number for number, name in enumerate(names)}

@@ -120,12 +120,13 @@ def test_a_patient_in_two_splits_is_refused_unless_asked_for(tmp_path: Path, cap
 
 def test_lesions_without_a_label_are_predicted_but_not_fitted_on(tmp_path: Path) -> None:
     table = cohort(1.0)
-    table.frame.loc[[0, 1, 239], "label"] = ""
+    table.frame.loc[[0, 1, 120, 239], "label"] = ""
     assert run(tmp_path, table, trials=2) == 0
     assert json.loads((tmp_path / "out" / "probe.json").read_text())["fits"][0]["lesions"] == 118
     (found,) = runs_of(tmp_path)
     assert found.frame.set_index("lesion")["label"].isna()["L239"]
     assert len(found.split("test").labelled().frame) == 59
+    assert (len(found.split("val").frame), len(found.split("val").labelled().frame)) == (60, 59)
 
 
 @pytest.mark.parametrize(
