@@ -104,7 +104,8 @@ def test_a_job_from_and_to_a_bucket_gives_what_a_run_gives(tmp_path: Path, fault
     manifest = tmp_path / "manifest.csv"
     write_manifest(manifest, [f"s3://bucket/cohort/{name}" for name in ("p000", "p001", "absent")])
     faults.busy_every, faults.cut_every, faults.damage_every = 6, 5, 7
-    first = batch(manifest, "s3://bucket/results", tmp_path / "scratch")
+    one_at_a_time = 1e-9  # gigabytes: whatever is here has to go before the next comes
+    first = batch(manifest, "s3://bucket/results", tmp_path / "scratch", scratch_gb=one_at_a_time)
     assert first.exit_code is ExitCode.PARTIAL
     write_manifest(manifest, [f"s3://bucket/cohort/{name}" for name in ("p000", "p001")])
     faults.requests.clear()
