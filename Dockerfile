@@ -1,4 +1,5 @@
-# One image for a GPU, a CPU (--build-arg DEVICE=cpu), MHub's workflows and the command line. See docs/container.md.
+# One image for a GPU, a CPU (--build-arg DEVICE=cpu), MHub's workflows and the command line; with --build-arg BATCH=1
+# it can do `fmcib batch` too. See docs/container.md.
 #
 # The digest is the one for amd64 and arm64 that public build records name for this tag. torch's wheels bring the
 # CUDA libraries that match them, so the smallest CUDA image will do. Another base: --build-arg BASE_IMAGE=..., with
@@ -12,15 +13,19 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
 FROM python AS packages
+ARG BATCH=0
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
-COPY requirements/runtime.lock requirements/image.sh requirements/
-RUN requirements/image.sh packages
+COPY requirements/runtime.lock requirements/batch.lock requirements/image.sh requirements/
+RUN requirements/image.sh packages "${BATCH}"
 COPY pyproject.toml README.md LICENSE ./
 COPY fmcib_module fmcib_module
 RUN requirements/image.sh module
 
 FROM python
 ARG DEVICE=gpu
+ARG BATCH=0
 COPY requirements/runtime.lock requirements/image.sh /tmp/requirements/
 RUN /tmp/requirements/image.sh torch "${DEVICE}"
 COPY --from=packages /opt/fmcib /opt/fmcib
@@ -57,6 +62,7 @@ LABEL org.opencontainers.image.title="fmcib" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.base.name="${BASE_IMAGE}" \
       fmcib.device="${DEVICE}" \
+      fmcib.batch="${BATCH}" \
       fmcib.weights="${WEIGHTS}"
 
 USER 10001:10001

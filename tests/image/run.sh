@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Build the image and run it, as root on Debian 12, without a container engine: buildah in chroots.
 #
-#   tests/image/run.sh [cpu|gpu]     gpu adds torch: 25 GB of disk while it runs, minutes instead of one
+#   tests/image/run.sh [cpu|gpu] [0|1]     gpu adds torch: 25 GB of disk while it runs, minutes instead of one;
+#                                          1 adds what `fmcib batch` needs
 #
 # The base is a bare Debian 12 made here, so no image is pulled. The machine's settings for pip are mounted while the
 # image is built, and copied nowhere. Everything lies in one temporary folder that goes at the end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 device=${1:-cpu}
+batch=${2:-0}
 venv=${VENV:-.venv}
 if [ "$(id -u)" != 0 ]; then
     echo "image-test: buildah's chroots need root" >&2
@@ -55,7 +57,7 @@ done <"$work/mounts"
 
 step "the image for a ${device^^}"
 "${buildah[@]}" build -q --format docker "${mounts[@]}" --build-arg BASE_IMAGE=localhost/debian:bookworm \
-    --build-arg DEVICE="$device" --build-arg WEIGHTS=mini --build-arg REVISION="$(git rev-parse HEAD)" \
+    --build-arg DEVICE="$device" --build-arg BATCH="$batch" --build-arg WEIGHTS=mini --build-arg REVISION="$(git rev-parse HEAD)" \
     -t localhost/fmcib . >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; exit 1; }
 
 step "runs of it"
