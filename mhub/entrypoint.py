@@ -4,6 +4,9 @@
 
 mhubio takes an unknown module, an unknown key or an absent workflow for a warning and exits with 0; here each ends with
 exit code 2 and a message before anything runs.
+
+Started by mercure (MERCURE_IN_DIR is set) it runs mercure's task instead, with the default workflow's settings where
+the task has none.
 """
 
 import argparse
@@ -18,6 +21,8 @@ import yaml
 from mhubio.core import Config, Module
 
 from fmcib_module.core.errors import ConfigError
+from fmcib_module.pacs import mercure
+from fmcib_module.settings import read_yaml
 
 from .utils.workflow import SETTINGS_OF, config_of, exit_on_error, settings_of, steps_of
 
@@ -26,6 +31,10 @@ WORKFLOWS = Path(__file__).parent / "config"
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one workflow; the exit code is StatusGate's, or 2 if the workflow is wrong."""
+    if mercure.is_called():
+        with exit_on_error():
+            defaults = settings_of(read_yaml(find_workflow("default", WORKFLOWS)))
+        sys.exit(mercure.main(defaults))
     arguments = sys.argv[1:] if arguments is None else arguments
     options, overrides = _parse(arguments)
     with exit_on_error():
