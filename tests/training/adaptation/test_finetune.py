@@ -11,7 +11,7 @@ import yaml
 
 from fmcib_module.core.errors import ConfigError, InputError, OutputError, WeightsError
 from fmcib_module.settings import from_plain
-from tests.training import scans
+from tests.training.adaptation import planted
 from training.adaptation import finetune_module
 from training.adaptation.finetune import finetune, run_finetune
 from training.adaptation.finetune_data import read_cohort, within_horizon
@@ -22,27 +22,11 @@ from training.bars import Bar
 from training.evaluation.metrics import auc
 from training.evaluation.predictions import read_predictions
 
-N_PATIENTS = 24
-SPLITS = ["train"] * 12 + ["val"] * 6 + ["test"] * 6
-
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """Balls of 8 mm in noise, one per patient: dense ones are of class b, and their event comes within a year."""
     folder = tmp_path_factory.mktemp("cohort")
-    rng = np.random.default_rng(0)
-    rows, voxels = [], rng.normal(-300, 60, (64, 64, N_PATIENTS * 52 + 12)).astype(np.float32)
-    z, y, x = np.indices(voxels.shape, dtype=np.float32)
-    for n, split in enumerate(SPLITS):
-        centre = 32 + 52 * n
-        dense = n % 2
-        voxels[(z - 32) ** 2 + (y - 32) ** 2 + (x - centre) ** 2 < 12**2] += 900 * dense - 300
-        outcome = {"time": 0.5 + 0.01 * n if dense else 3.0, "event": dense}
-        row = scans.lesion("scan.nrrd", (float(centre), 32.0, 32.0), label="b" if dense else "a", split=split)
-        rows.append({**row, "lesion": f"L{n:02d}", "patient": f"p{n}", **outcome})
-    image = scans.sitk.GetImageFromArray(voxels.astype(np.int16))
-    scans.sitk.WriteImage(image, str(folder / "scan.nrrd"))
-    scans.write_table(folder / "lesions.csv", rows)
+    planted.write_cohort(folder)
     return folder
 
 
