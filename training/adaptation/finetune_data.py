@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmcib_module.core.errors import InputError
+from training.adaptation.class_names import class_order
 from training.adaptation.finetune_settings import FinetuneSettings, Task
 from training.adaptation.lesions import CropReader, Lesions
 from training.adaptation.subsets import check_leakage, training_subset
@@ -59,7 +60,7 @@ def read_cohort(lesions: Lesions, settings: FinetuneSettings) -> Cohort:
         raise InputError(f"column(s) {', '.join(missing)} are missing", where, "give them in the lesion table")
     shared = check_leakage(frame, shared_patients=settings.data.shared_patients, where=where)
     if settings.task is Task.CLASSES:
-        names = sorted(set(frame.loc[frame["split"].isin(["train", "val"]), "label"]) - {""}, key=_in_order)
+        names = sorted(set(frame.loc[frame["split"].isin(["train", "val"]), "label"]) - {""}, key=class_order)
         numbers = {name: number for number, name in enumerate(names)}
         labels = np.array([numbers.get(label, -1) for label in frame["label"]], dtype=np.int64)
     else:
@@ -114,8 +115,3 @@ def read_batch(rows: Sequence[int] | NDArray[np.int64], read: CropReader) -> Pat
     """Cubes of some lesions."""
     crops = torch.from_numpy(np.stack([read(int(row)) for row in rows]))[:, None]
     return PatchBatch(crops, torch.as_tensor(np.asarray(rows, dtype=np.int64)))
-
-
-def _in_order(name: str) -> tuple[float, str]:
-    """Numbers by value, before text."""
-    return (float(name), name) if name.replace(".", "", 1).isdigit() else (np.inf, name)

@@ -19,6 +19,7 @@ from fmcib_module.adapters.head_file import write_head
 from fmcib_module.core.errors import ConfigError, InputError
 from fmcib_module.core.heads import Head, HeadKind, head_scores
 from fmcib_module.settings import from_plain, read_yaml, to_plain
+from training.adaptation.class_names import class_order
 from training.adaptation.feature_table import FeatureTable, read_feature_table
 from training.adaptation.fitting import Outcomes, Standardised, fit_head
 from training.adaptation.search import Fold, Found, Score, patient_folds, search_strength
@@ -197,17 +198,12 @@ def _outcomes(frame: pd.DataFrame, known: Mask, kind: HeadKind) -> Outcomes:
     if kind is HeadKind.COX:
         time = frame["time"].fillna(0.0).to_numpy(dtype=np.float64)
         return Outcomes((), frame["event"].fillna(0.0).to_numpy(dtype=np.int64), time)
-    names = sorted(set(frame.loc[known & frame["split"].isin(["train", "val"]), "label"]), key=_in_order)
+    names = sorted(set(frame.loc[known & frame["split"].isin(["train", "val"]), "label"]), key=class_order)
     if len(names) < 2:
         raise InputError(f"training lesions have {len(names)} class", "label", "give two classes or more")
     numbers = {name: number for number, name in enumerate(names)}
     labels = np.array([numbers.get(label, -1) for label in frame["label"]], dtype=np.int64)
     return Outcomes(tuple(names), labels, np.empty(0))
-
-
-def _in_order(name: str) -> tuple[float, str]:
-    """Numbers by value, before text."""
-    return (float(name), name) if name.replace(".", "", 1).isdigit() else (np.inf, name)
 
 
 def _training_sha256(frame: pd.DataFrame, table: FeatureTable, outcomes: Outcomes) -> str:
