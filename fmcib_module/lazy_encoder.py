@@ -66,12 +66,20 @@ class LazyEncoder:
         )
         return encoder, time.perf_counter() - started
 
-    @property
-    def encoder(self) -> Encoder:
-        """Load now, or wait for what was started ahead."""
+    def wait(self) -> None:
+        """Until it is loaded; what went wrong is raised."""
+        self._loaded()
+
+    def _loaded(self) -> tuple[Encoder, float]:
+        """Load now, or wait for what was started ahead; with the seconds that it took."""
         self.load_ahead()
         assert self._loading is not None
-        return self._loading.result()[0]
+        return self._loading.result()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, once it is loaded."""
+        return self._loaded()[0]
 
     @property
     def batch_size(self) -> int:
@@ -86,8 +94,8 @@ class LazyEncoder:
     def __call__(self, patches: list[Patch]) -> NDArray[np.float32]:
         """(n, n_features) float32."""
         features = self.encoder.encode(patches, batch_size=self.batch_size)
-        if self._notes is not None and self._loading is not None:
-            self._notes.time("load_encoder", self._loading.result()[1])
+        if self._notes is not None:
+            self._notes.time("load_encoder", self._loaded()[1])
             self._notes.describe_encoder(self.encoder.describe())
             self._notes = None  # once: a reduced precision is measured on the first batch
         return features

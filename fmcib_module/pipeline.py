@@ -4,7 +4,9 @@ import platform
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,8 @@ def run(
         encode.tell(out)
         if candidates and not out.resumes:
             encode.load_ahead()
+            if settings.sr or settings.seg:
+                _import_ahead(encode)
         for work, _ in prefetch(encode_stream(encode, _jobs(candidates, settings, out)), SERIES_TO_WRITE):
             if work.taken_over is not None:
                 out.add(entry := work.taken_over)
@@ -120,6 +124,18 @@ def check_settings(settings: Settings) -> Provenance:
     weights = registry.verify(settings.weights)
     provenance = Provenance(weights.name, weights.sha256, weights.note, settings.mode, __version__)
     return replace(provenance, heads=tuple(head.facts for head in steps.load_heads(settings, provenance)))
+
+
+def _import_ahead(encode: LazyEncoder) -> None:
+    """Import what writes SR and SEG once the network is loaded: it then works without Python, as importing does not."""
+
+    def import_writers() -> None:
+        encode.wait()
+        import_module("highdicom")
+
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="import-writers")
+    thread.submit(import_writers)
+    thread.shutdown(wait=False)
 
 
 def _candidates(scan: Scan, settings: Settings, out: RunOutput) -> list[Series]:
