@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -224,6 +225,7 @@ def _run(source: Path, output: Path, settings: Settings, *, force: bool, json_lo
 
 def main() -> None:
     """Entry point: our own errors end with exit code 2 and one clear message, never with a traceback."""
+    warnings.filterwarnings("ignore", module="pydicom|highdicom")  # they quote the patient's data
     try:
         app()
     except FmcibError as error:
