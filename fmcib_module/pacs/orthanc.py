@@ -136,8 +136,12 @@ class Orthanc:
         return not is_own_output(tags.get("Manufacturer", ""), model)
 
     def download(self, instance: Instance, path: Path) -> None:
-        """Store the file of an object, a block at a time."""
-        with translated_errors(self._where), replacing(path) as temporary:
+        """Store the file of an object, a block at a time.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with replacing(path) as temporary, translated_errors(self._where):  # the inner one first: both are OSErrors
             answer = self._session.get(
                 f"{self._url}/instances/{instance.name}/file", stream=True, timeout=TIMEOUT_S, allow_redirects=False
             )

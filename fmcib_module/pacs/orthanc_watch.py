@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from fmcib_module.core.errors import ConfigError, PeerUnavailableError
+from fmcib_module.core.errors import ConfigError, OutputError, PeerError, PeerUnavailableError
 from fmcib_module.core.naming import safe_name
 from fmcib_module.pacs.audit import Audit, silence_libraries
 from fmcib_module.pacs.orthanc import Instance, Listing, Orthanc, download_all
@@ -193,7 +193,7 @@ class Watcher:
         except PeerUnavailableError:
             self._state.interrupted(name)  # no fault of the study
             raise
-        except WorkerError as error:
+        except (WorkerError, OutputError, PeerError) as error:  # refused credentials show in the next round
             if self._stop.is_set():
                 self._state.interrupted(name)
             elif attempts < ATTEMPTS:
