@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -137,8 +138,8 @@ def open_session(access: Access) -> "requests.Session":
             return request
 
         session.auth = authorize  # not a default header: a .netrc would win over it
-    if access.ca:
-        session.verify = access.ca
+    if access.ca:  # with each request: REQUESTS_CA_BUNDLE would win over what the session holds
+        session.request = partial(session.request, verify=access.ca)  # type: ignore[method-assign]
     return session
 
 
