@@ -81,14 +81,14 @@ def read_labelled(cache: LesionCache) -> Labelled:
 
 
 def read_repeats(cache: LesionCache, split: str, n_per_patient: int, seed: int) -> Repeats:
-    """Lesions of a split, the same number of each patient, drawn by a seed.
+    """Lesions and pseudo-lesions of a split, the same number of each patient, drawn by a seed.
 
     Raises:
         InputError: The split has none.
     """
     rng = np.random.default_rng(seed)
     rows_of: dict[str, list[int]] = {}
-    for row in cache.rows(split).tolist():
+    for row in (row for row in cache.rows(split).tolist() if cache.lesions[row].source != "tissue"):
         rows_of.setdefault(cache.lesions[row].patient, []).append(row)
     rows = [int(row) for name in sorted(rows_of) for row in rng.permutation(rows_of[name])[:n_per_patient]]
     patches = _stack([cache.read_crop(row, PATCH_SIZE) for row in rows])

@@ -275,6 +275,7 @@ class TrainingSettings:
         """SHA-256 over what the trained weights depend on: all but folders, notes, and what is logged or kept."""
         recipe = self.to_dict()
         del recipe["note"], recipe["run"], recipe["data"]["path"], recipe["data"]["workers"]
+        recipe["network"]["start_from"] = bool(self.network.start_from)
         kept = ("checkpoint_steps", "keep_epochs", "log_steps", "knn_epochs", "knn_neighbours", "max_steps", "threads")
         for key in kept:
             del recipe["trainer"][key]

@@ -11,7 +11,7 @@ from fmcib_module.core.errors import ConfigError
 from training.__main__ import main
 from training.methods import make_method
 from training.optim import scaled_learning_rate
-from training.settings import MethodName, TrainingSettings, read_training_settings
+from training.settings import MethodName, NetworkSettings, TrainingSettings, read_training_settings
 from training.verbs import VERBS, load_verb
 
 CONFIG = Path(__file__).parents[2] / "config/training"
@@ -65,6 +65,10 @@ def test_the_recipe_s_digest_knows_what_changes_weights() -> None:
     base = TrainingSettings(run="a")
     assert TrainingSettings(run="b").recipe_digest() == base.recipe_digest()
     assert TrainingSettings(run="a", seed=2).recipe_digest() != base.recipe_digest()
+    here, there, nowhere = (
+        TrainingSettings(run="a", network=NetworkSettings(start_from=path)).recipe_digest() for path in ("x", "y", "")
+    )
+    assert here == there != nowhere
 
 
 @pytest.mark.parametrize(("recipe", "name"), RECIPES.items())

@@ -145,7 +145,7 @@ def test_a_run_starts_with_the_weights_of_another(tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_mini_is_the_mixed_method_at_a_quarter_of_the_width(tmp_path: Path) -> None:
-    for path in (CONFIG / "mini.yml", CONFIG / "mini/first_stage.yml"):
+    for path in (CONFIG / "mini.yml", CONFIG / "mini/first_stage.yml", CONFIG / "mini/second_stage.yml"):
         settings = read_training_settings(path)
         assert settings.method.name is MethodName.MIXED
         assert settings.network.widen_factor == 0.25

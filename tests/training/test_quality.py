@@ -17,6 +17,7 @@ from fmcib_module.adapters.tensor_file import write_tensors
 from tests.adapters.small_weights import small_tensors
 from tests.training import scans
 from training.__main__ import main
+from training.cache import LesionCache
 from training.descriptors import NAMES, describe
 from training.prepare import build_cache
 from training.quality_data import JITTER_MM, NOISE_HU, Labelled, read_repeats
@@ -82,6 +83,13 @@ def test_repeats_are_near_the_lesion_and_as_noisy_as_they_say(tmp_path: Path) ->
         ]
         assert len(found) == 1
         assert 0 < np.linalg.norm(found[0]) <= JITTER_MM
+
+
+def test_points_of_tissue_are_no_lesions_to_be_found_again(tmp_path: Path) -> None:
+    settings = replace(scans.make_inputs(tmp_path, n_scans=1, lesions_per_scan=3), tissue_points=20)
+    cache = LesionCache(build_cache(settings, tmp_path).cache)
+    assert len(cache.rows("train")) > 10
+    assert len(read_repeats(cache, "train", 20, seed=0).patients) == 3
 
 
 def _points(n_patients: int = 6) -> Labelled:
