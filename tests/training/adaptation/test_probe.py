@@ -19,9 +19,9 @@ from training.evaluation.predictions import Run, read_predictions
 META = FeatureMeta("fmcib", "1", "ab" * 32, "cd" * 32, "published")
 
 
-def cohort(effect: float, n: int = 240, d: int = 30) -> FeatureTable:
+def cohort(effect: float, n: int = 240, d: int = 12, seed: int = 7) -> FeatureTable:
     """Lesions of patients with two each; label and hazard depend on a direction of the features."""
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     values = rng.standard_normal((n, d)).astype(np.float32)
     signal = effect * values[:, :3].sum(axis=1)
     event_time = rng.exponential(np.exp(-signal))
@@ -41,7 +41,7 @@ def cohort(effect: float, n: int = 240, d: int = 30) -> FeatureTable:
 
 def run(tmp_path: Path, table: FeatureTable, **more: Any) -> int:
     write_feature_table(tmp_path / "f.parquet", table)
-    settings = {"features": str(tmp_path / "f.parquet"), "output": str(tmp_path / "out"), "name": "label", "trials": 4}
+    settings = {"features": str(tmp_path / "f.parquet"), "output": str(tmp_path / "out"), "name": "label", "trials": 3}
     (tmp_path / "probe.yml").write_text(yaml.safe_dump(settings | more))
     return main(["probe", str(tmp_path / "probe.yml")])
 
@@ -59,9 +59,11 @@ def test_a_planted_effect_is_found_on_patients_not_seen(tmp_path: Path, head: st
 
 
 def test_where_there_is_no_effect_none_is_found(tmp_path: Path) -> None:
-    assert run(tmp_path, cohort(0.0)) == 0
-    test = runs_of(tmp_path)[0].split("test")
-    assert 0.3 < mean_auc(test.class_scores(), once(60))[0] < 0.7  # 60 lesions: 0.5 +- 2.6 standard errors
+    areas = []
+    for seed in range(5):
+        assert run(tmp_path, cohort(0.0, seed=seed), trials=2) == 0
+        areas.append(mean_auc(runs_of(tmp_path)[0].split("test").class_scores(), once(60))[0])
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.1)  # 3 standard errors: 0.075 each, of 60 lesions
 
 
 def test_a_risk_is_found_by_a_cox_head(tmp_path: Path) -> None:
