@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-all golden bench docs sbom fuzz fuzz-readers image-test mhub-submission mhub-test-data lock
+.PHONY: help setup runtime demo fmt check test test-all golden bench docs sbom fuzz fuzz-readers kills image-test mhub-submission mhub-test-data lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -52,6 +52,9 @@ fuzz: setup ## 20,000 mutated studies through the chain, hours; FUZZ="--studies 
 
 fuzz-readers: setup ## ten minutes of coverage-guided fuzzing per reader
 	for target in rtstruct seg csv json markups fcsv; do $(BIN)/python -W ignore -m tests.fuzz.guided $$target || exit 1; done
+
+kills: setup ## kill runs at 100 random moments and compare what resumed runs give, about 5 minutes
+	$(BIN)/python -m tests.faults.kills
 
 image-test: setup ## as root: build the container image and run it for real; DEVICE=gpu with torch, BATCH=1 with Ray in it
 	tests/image/run.sh $(or $(DEVICE),cpu) $(or $(BATCH),0)
