@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-all golden bench docs sbom fuzz fuzz-readers kills image-test mhub-submission mhub-test-data lock
+.PHONY: help setup runtime demo fmt check test test-slow test-all golden bench docs sbom fuzz fuzz-readers kills image-test mhub-submission mhub-test-data lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -29,6 +29,9 @@ check: setup ## formatting, lint, types
 
 test: setup ## the fast tests
 	$(PYTEST) -m "not slow and not gpu"
+
+test-slow: setup ## the longer tests, about 15 minutes; servers and a browser where they are installed
+	$(PYTEST) -m "slow and not gpu"
 
 test-all: setup ## fast, slow, and where there is a GPU those too
 	$(PYTEST)
