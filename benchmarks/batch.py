@@ -155,12 +155,16 @@ def check_equal(output: Path, expected: Path) -> int:
 
 
 @contextmanager
-def two_nodes() -> Iterator[str]:
-    """A Ray cluster of two nodes with one core each on this machine; its address."""
+def two_nodes(*, n_gpus: int = 0) -> Iterator[str]:
+    """A Ray cluster of two nodes with one core each on this machine; its address.
+
+    Args:
+        n_gpus: What the first one says that it has.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    options = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
+    options = {"num_cpus": 1, "num_gpus": n_gpus, "object_store_memory": 100_000_000, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=options)
     try:
         cluster.add_node(num_cpus=1, object_store_memory=100_000_000)

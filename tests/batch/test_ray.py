@@ -1,12 +1,18 @@
 """On Ray: a cluster of two nodes, a killed worker and a killed driver."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.batch import kills
+from benchmarks.batch import kills, two_nodes
 from fmcib_module.batch.engine import Cluster, divide
 from fmcib_module.core.errors import ConfigError
+from fmcib_module.core.ledger import ExitCode
+from fmcib_module.pipeline import run
+from tests.batch.cohorts import TABLES, write_cohort
 
 
 @pytest.mark.parametrize(
@@ -33,3 +39,19 @@ def test_every_lesion_is_there_once_although_a_worker_and_the_driver_are_killed(
     figures = kills(tmp_path, 12, print)
     assert figures["lesions"] == 12 * 4  # two in each RTSTRUCT, two in each SEG
     assert figures["done_at_worker_kill"] < figures["done_at_driver_kill"] < 12
+
+
+@pytest.mark.slow
+def test_with_gpus_the_workers_send_their_patches_to_a_process_for_each(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "input", 3)
+    output = tmp_path / "output"
+    command = [sys.executable, "-m", "fmcib_module.cli", "batch", str(tmp_path / "input/manifest.csv"), str(output)]
+    command += [word for name in ("sr", "seg", "pictures", "report") for word in ("--set", f"{name}=false")]
+    with two_nodes(n_gpus=1) as address:  # Ray believes it; the network itself looks for a device, and finds the CPU
+        command += ["--ray-address", address, "--cpus-per-worker", "2", "--scratch", str(tmp_path / "scratch")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == ExitCode.OK, ended.stderr[-3000:]
+    ledger = json.loads((output / "run_status.json").read_bytes())
+    assert ledger["run"]["encoder"]["device"] == "cpu"
+    run(tmp_path / "input", tmp_path / "expected", settings=TABLES)
+    assert (tmp_path / "output/features.csv").read_bytes() == (tmp_path / "expected/features.csv").read_bytes()
