@@ -17,9 +17,11 @@ import pytest
 from fmcib_module.core.errors import ConfigError, PeerError
 from fmcib_module.pacs.orthanc_watch import Watcher, WatchSettings
 from fmcib_module.pacs.web import Access
+from fmcib_module.pacs.worker import Work, run_study
 from fmcib_module.pipeline import run
 from fmcib_module.settings import Settings
 from tests import phantoms
+from tests.pacs.node_helpers import quick_work
 from tests.pacs.orthanc import PASSWORD, USER, Orthanc, needs_orthanc, orthanc
 from tests.pacs.results import check_results
 
@@ -31,10 +33,12 @@ QUICK = Settings(pictures=False, report=False)
 ACCESS = Access(USER, PASSWORD)
 
 
-def watcher(folder: Path, orthanc: Orthanc, log: io.StringIO | None = None, **settings: object) -> Watcher:
+def watcher(
+    folder: Path, orthanc: Orthanc, log: io.StringIO | None = None, work: Work = run_study, **settings: object
+) -> Watcher:
     """One with settings for tests."""
     chosen = {"run": QUICK, "from_start": True, "free_disk_gb": 0.0, **settings}
-    return Watcher(WatchSettings(folder, orthanc.url, **chosen), ACCESS, log or io.StringIO())
+    return Watcher(WatchSettings(folder, orthanc.url, **chosen), ACCESS, log or io.StringIO(), work)
 
 
 def events(log: io.StringIO) -> list[str]:
@@ -74,7 +78,7 @@ def test_a_late_object_opens_its_study_again(orthanc, tmp_path):
     orthanc.send(*study.ct_paths)
     orthanc.wait_until_stable()
     log = io.StringIO()
-    with watcher(tmp_path / "watch", orthanc, log) as one:
+    with watcher(tmp_path / "watch", orthanc, log, quick_work) as one:
         one.once()
         assert events(log) == ["study-incomplete"]
         orthanc.send(study.rtstruct_path)
@@ -83,8 +87,7 @@ def test_a_late_object_opens_its_study_again(orthanc, tmp_path):
         orthanc.wait_until_stable()
         one.once()
     assert events(log)[1:] == ["study-done"]
-    run(tmp_path / "in", tmp_path / "out", settings=QUICK)
-    check_results(orthanc, tmp_path / "out", tmp_path)
+    assert len(orthanc.instances("SR")) == 1
 
 
 def test_an_orthanc_that_stops_and_starts_is_waited_for(orthanc, tmp_path):
@@ -92,7 +95,7 @@ def test_an_orthanc_that_stops_and_starts_is_waited_for(orthanc, tmp_path):
     orthanc.send_folder(tmp_path / "in")
     orthanc.wait_until_stable()
     log = io.StringIO()
-    with watcher(tmp_path / "watch", orthanc, log, poll_s=0.2) as one:
+    with watcher(tmp_path / "watch", orthanc, log, quick_work, poll_s=0.2) as one:
         orthanc.stop()
         starter = threading.Timer(1.5, orthanc.start)
         starter.start()
@@ -102,8 +105,7 @@ def test_an_orthanc_that_stops_and_starts_is_waited_for(orthanc, tmp_path):
         starter.join()
         stopper.join()
     assert events(log)[0] == "peer-unavailable"
-    run(tmp_path / "in", tmp_path / "out", settings=QUICK)
-    check_results(orthanc, tmp_path / "out", tmp_path)
+    assert len(orthanc.instances("SR")) == 1
 
 
 def test_a_wrong_password_ends_it_and_is_not_repeated(orthanc, tmp_path):
