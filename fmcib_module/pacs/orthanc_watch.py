@@ -70,6 +70,8 @@ class Watcher:
             folder.chmod(0o700)  # what lies here is about patients
             self._lock = (folder / "watch.lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (folder / "worker.lock").open("w") as worker:
+                fcntl.flock(worker, fcntl.LOCK_EX)  # the worker of a watcher that was killed ends by itself
         except BlockingIOError as error:
             self._lock.close()
             raise ConfigError(
@@ -151,6 +153,7 @@ class Watcher:
         elif newest < since:
             self._audit("changes-start-over", reason="the Orthanc counts from the beginning again")
             since = 0
+            self._state.note(peer, since)
         done = since == newest
         while not done and not self._stop.is_set():
             changes, since, done = self._orthanc.changes(since)
@@ -160,10 +163,12 @@ class Watcher:
         listing = self._orthanc.study(study.name)
         if listing is None:
             self._state.forget(study.name)
+            self._clear(study.name)
         elif listing.stable:
             digest = _digest(listing.instances)
             if digest == study.finished:
                 self._state.settle(study.name)
+                self._clear(study.name)
             elif not listing.runs:
                 self._state.finish(study.name, digest, End.INCOMPLETE)
                 self._audit("study-incomplete", study=listing.uid)

@@ -34,7 +34,9 @@ class Stand:
     def studies_of(self, changes: object) -> set[str]:
         return {"study"}
 
-    def study(self, name: str) -> Listing:
+    def study(self, name: str) -> Listing | None:
+        if not self.objects:
+            return None
         instances = tuple(Instance(f"i{n}", "v", 1) for n in range(self.objects))
         return Listing("1.2.3", stable=True, modalities=frozenset({"CT", "SEG"}), instances=instances)
 
@@ -137,3 +139,13 @@ def test_an_orthanc_that_starts_over_is_followed_from_its_beginning(stand, tmp_p
     once(tmp_path)
     stand.objects = 1
     assert [entry["event"] for entry in once(tmp_path)] == ["changes-start-over", "study-done"]
+
+
+def test_of_a_study_that_is_deleted_meanwhile_nothing_stays(stand, tmp_path):
+    stand.trouble = {"run": WorkerError("it died")}
+    once(tmp_path)
+    assert list((tmp_path / "pulled").rglob("*.dcm"))
+    stand.objects = 0
+    assert [entry["event"] for entry in once(tmp_path)] == ["changes-start-over"]
+    assert not list((tmp_path / "pulled").iterdir())
+    assert once(tmp_path) == []
