@@ -161,7 +161,7 @@ def two_nodes(*, n_gpus: int = 0) -> Iterator[str]:
     Args:
         n_gpus: What the first one says that it has.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     options = {"num_cpus": 1, "num_gpus": n_gpus, "object_store_memory": 100_000_000, "include_dashboard": False}

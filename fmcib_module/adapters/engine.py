@@ -36,13 +36,19 @@ class Forward(Protocol):
         """Engine, version, device and threads, for the ledger."""
 
 
+THREADS_VARIABLE = "FMCIB_THREADS"
+"""In the environment, how many CPUs a process may use, where several share a machine."""
+
+
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs that this process may use: its affinity, limited by the cgroup's quota, not the host's core count.
+    """CPUs that this process may use: its affinity, limited by the cgroup's quota and by FMCIB_THREADS.
 
     Args:
         cgroup: Where the cgroup (version 1 or 2) is mounted.
     """
     affinity = len(os.sched_getaffinity(0))
+    if (given := os.environ.get(THREADS_VARIABLE, "")).isdigit() and int(given) > 0:
+        affinity = min(affinity, int(given))
     try:
         if (cgroup / "cpu.max").is_file():  # version 2: "quota period" in microseconds, or "max period"
             quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()

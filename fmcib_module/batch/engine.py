@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from fmcib_module.adapters.engine import usable_cpus
+from fmcib_module.adapters.engine import THREADS_VARIABLE, usable_cpus
 from fmcib_module.batch.claims import Task
 from fmcib_module.batch.encode import EncoderServer, OwnEncoder, ServedEncoder
 from fmcib_module.batch.extra import need
@@ -73,7 +73,7 @@ def run_tasks(tasks: Sequence[Task], plan: JobPlan, cluster: Cluster) -> Iterato
         rows = [{"task": _TASK.dump_json(task)} for task in tasks]
         dataset = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / per_block)).map_batches(
             BlockWorker,
-            fn_constructor_args=(plan, servers),
+            fn_constructor_args=(plan, servers, share),
             batch_size=None,
             num_cpus=share,
             compute=ray.data.ActorPoolStrategy(size=n_workers),
@@ -101,8 +101,9 @@ def divide(node_cores: Sequence[int], share: int, n_tasks: int) -> tuple[int, in
 class BlockWorker:
     """A worker in Ray Data's pool; made once per process."""
 
-    def __init__(self, plan: JobPlan, servers: list[Any]) -> None:
-        """Load the network, or remember who has it."""
+    def __init__(self, plan: JobPlan, servers: list[Any], share: int) -> None:
+        """Load the network, for as many threads as this worker has cores, or remember who has it."""
+        os.environ[THREADS_VARIABLE] = str(share)
         encode = ServedEncoder(servers, os.getpid()) if servers else OwnEncoder(plan.settings)
         self._worker = Worker(plan, encode)
 
@@ -117,7 +118,7 @@ class BlockWorker:
 def _connected(cluster: Cluster) -> Iterator[Any]:
     """Ray, quiet, on a running cluster or on one that ends with the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as `fmcib run`; Ray would let all others go first
     ray: Any = need("ray")
     need("ray.data")
     for name in ("ray", "ray.data"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.batch import kills, two_nodes
+from fmcib_module.adapters.engine import THREADS_VARIABLE, usable_cpus
 from fmcib_module.batch.engine import Cluster, divide
 from fmcib_module.core.errors import ConfigError
 from fmcib_module.core.ledger import ExitCode
@@ -32,6 +33,13 @@ def test_workers_fit_on_machines(node_cores: list[int], share: int, n_tasks: int
 def test_a_worker_without_cores_is_refused() -> None:
     with pytest.raises(ConfigError, match="0 cores per worker"):
         Cluster(cpus_per_worker=0)
+
+
+def test_workers_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cores = usable_cpus(tmp_path)
+    for given, expected in (("1", 1), (str(cores + 1), cores), ("0", cores), ("many", cores)):
+        monkeypatch.setenv(THREADS_VARIABLE, given)
+        assert usable_cpus(tmp_path) == expected
 
 
 @pytest.mark.slow
