@@ -19,6 +19,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "quality": ("training.quality", "quality"),
     "probe": ("training.adaptation.probe", "probe"),
     "evaluate": ("training.evaluation.evaluate", "evaluate"),
+    "figures": ("training.study.figures", "figures"),
+    "stability": ("training.study.stability", "stability"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 

@@ -88,7 +88,7 @@ def icc_estimates(values: Floats) -> dict[Icc, IccEstimate]:
     rounding = pingouin.options["round.column.CI95"]
     pingouin.options["round.column.CI95"] = None  # else its intervals have two digits
     try:
-        with without_deprecations():
+        with without_deprecations(), np.errstate(divide="ignore", invalid="ignore"):  # repeats that are all the same
             table = pingouin.intraclass_corr(long, targets="lesion", raters="repeat", ratings="value")
     finally:
         pingouin.options["round.column.CI95"] = rounding
