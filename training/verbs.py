@@ -20,7 +20,9 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "probe": ("training.adaptation.probe", "probe"),
     "evaluate": ("training.evaluation.evaluate", "evaluate"),
     "figures": ("training.study.figures", "figures"),
+    "reproduce": ("training.study.reproduce", "reproduce"),
     "stability": ("training.study.stability", "stability"),
+    "saliency": ("training.study.saliency", "saliency"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 

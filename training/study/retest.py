@@ -43,20 +43,20 @@ def feature_agreement(first: NDArray[np.floating], second: NDArray[np.floating])
         spearman, r_squared and icc of all n * d values as one measurement, the form that R's `irr::icc` gives; and
         median and quartiles of the ICC of each feature, without those that are constant.
     """
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    flat = np.stack([first.ravel(), second.ravel()], axis=1)[:, :, None]
-    each = icc(np.stack([first, second], axis=1))
+    one, two = first.astype(np.float64), second.astype(np.float64)
+    flat = np.stack([one.ravel(), two.ravel()], axis=1)[:, :, None]
+    each = icc(np.stack([one, two], axis=1))
     each = each[np.isfinite(each)]
     low, median, high = np.quantile(each, [0.25, 0.5, 0.75]) if len(each) else (np.nan,) * 3
     return {
-        "spearman": spearman(first, second),
-        "r_squared": r_squared(first, second),
+        "spearman": spearman(one, two),
+        "r_squared": r_squared(one, two),
         "icc": float(icc(flat)[0]),
         "icc_form": IRR_DEFAULT.value,
         "feature_icc_median": float(median),
         "feature_icc_q25": float(low),
         "feature_icc_q75": float(high),
-        "constant_features": first.shape[1] - len(each),
+        "constant_features": one.shape[1] - len(each),
     }
 
 
