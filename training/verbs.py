@@ -23,6 +23,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "reproduce": ("training.study.reproduce", "reproduce"),
     "stability": ("training.study.stability", "stability"),
     "saliency": ("training.study.saliency", "saliency"),
+    "maps": ("training.study.maps", "maps"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 
