@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 
-from fmcib_module.adapters import weights as weights_module
 from fmcib_module.adapters.runner import has_cuda_device, load_encoder
 from fmcib_module.adapters.weights import fetch
 from fmcib_module.core.errors import ConfigError, WeightsError
@@ -38,6 +37,6 @@ def test_a_checkpoint_is_refused(tmp_path, monkeypatch):
 
 
 def test_nothing_is_fetched_that_cannot_be_read(without_torch, monkeypatch):
-    monkeypatch.setattr(weights_module, "download", None)  # not even asked for
+    monkeypatch.setattr("fmcib_module.adapters.download.download", None)  # not even asked for
     with pytest.raises(ConfigError, match=r"torch is not installed, .* \[weights fetch\]"):
         fetch("fmcib")
