@@ -134,7 +134,8 @@ def _cox(rows: Floats, outcomes: Outcomes, strength: float) -> tuple[Floats, Flo
     from sksurv.util import Surv
 
     survival = Surv.from_arrays(outcomes.labels == 1, outcomes.time)
-    fitted = CoxPHSurvivalAnalysis(alpha=1 / strength, ties="efron").fit(rows, survival)
+    with np.errstate(over="ignore"):  # of the baseline hazard, which a head does not have
+        fitted = CoxPHSurvivalAnalysis(alpha=1 / strength, ties="efron").fit(rows, survival)
     return fitted.coef_[None], np.zeros(1)
 
 

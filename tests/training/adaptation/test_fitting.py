@@ -82,6 +82,14 @@ def test_cox_regression_is_scikit_survivals(d: int) -> None:
     np.testing.assert_allclose(head_scores(head, held)[:, 0], fitted.predict(held_rows), rtol=1e-6, atol=1e-8)
 
 
+def test_a_risk_that_orders_all_events_is_fitted_without_a_warning() -> None:
+    time = np.arange(1.0, 11.0)
+    values = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32) * 0.1
+    values[:, 0] = -time
+    head = fit_head(HeadKind.COX, Standardised.of(values), Outcomes((), np.ones(10, dtype=np.int64), time), 1000.0)
+    assert np.argsort(-head_scores(head, values)[:, 0]).tolist() == list(range(10))
+
+
 def test_a_class_without_training_lesions_has_no_probability() -> None:
     values, labels, held = data(6, 2)
     head = fit_head(HeadKind.LOGISTIC, Standardised.of(values), Outcomes(classes(3), labels, np.empty(0)), 1.0)
