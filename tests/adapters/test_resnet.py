@@ -52,7 +52,7 @@ def test_the_same_seed_gives_monais_initial_weights():
         assert torch.equal(tensor, theirs[name]), name
 
 
-@pytest.mark.parametrize("widen_factor", [0.25, 2.0])
+@pytest.mark.parametrize("widen_factor", [0.25, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_the_same_weights_give_monais_features(widen_factor):
     with torch.device("meta"):
         theirs = monai_network(widen_factor).eval()
