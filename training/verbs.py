@@ -24,6 +24,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "stability": ("training.study.stability", "stability"),
     "saliency": ("training.study.saliency", "saliency"),
     "maps": ("training.study.maps", "maps"),
+    "biology": ("training.study.biology", "biology"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 

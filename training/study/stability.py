@@ -9,7 +9,6 @@ OUTPUT/retest_icc.csv     their six ICCs; OUTPUT/retest_features.csv          ag
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -31,6 +30,7 @@ from training.lesion_table import LesionRow, read_lesion_table
 from training.study.drawing import Drawing, file_name, panels, save_drawing, styled
 from training.study.models import StudyModel, binary_or_risk, check_models, model_features, model_scores
 from training.study.retest import PAIR, draw_retest, feature_agreement, paired, prediction_agreement
+from training.study.signed_rank import signed_rank_tests
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def stability(settings_path: Path) -> None:
     with styled():
         for data in settings.data:
             trials = pd.concat([_trials(model, rows) for model, rows in _moved(settings, data)], ignore_index=True)
-            _write(output / "tests.csv", wilcoxon_tests(trials))
+            _write(output / "tests.csv", signed_rank_tests(trials[trials["trial"] > 0], MEASURES, "trial"))
             save_drawing(output, draw_stability(trials))
         for data in settings.retest:
             _retest(settings, data, output)
@@ -198,28 +198,6 @@ def _auc(model: StudyModel, table: FeatureTable) -> float:
     if len(classes) < 2 or not known.any():
         return float("nan")
     return float(mean_auc(ClassScores(truth[known], scores[known]), once(int(known.sum())))[0])
-
-
-def wilcoxon_tests(trials: pd.DataFrame) -> pd.DataFrame:
-    """Signed-rank tests between every two models, trial by trial, of each measure that both have.
-
-    Args:
-        trials: `model`, `trial` and the measures.
-    """
-    from scipy.stats import wilcoxon
-
-    rows = []
-    models = trials["model"].drop_duplicates()
-    for measure in MEASURES:
-        wide = trials[trials["trial"] > 0].pivot(index="trial", columns="model", values=measure)
-        for a, b in combinations(models, 2):
-            difference = (wide[a] - wide[b]).dropna().to_numpy()
-            if not len(difference):
-                continue
-            statistic, p = wilcoxon(difference) if difference.any() else (0.0, 1.0)
-            median = float(np.median(difference))
-            rows.append([measure, a, b, median, float(statistic), float(p), len(difference)])
-    return pd.DataFrame(rows, columns=["measure", "a", "b", "median_difference", "statistic", "p", "n"])
 
 
 def draw_stability(trials: pd.DataFrame) -> Drawing:

@@ -18,7 +18,8 @@ from tests.training import scans
 from training.__main__ import main
 from training.lesion_table import LesionRow, read_lesion_table
 from training.study.retest import feature_agreement
-from training.study.stability import feature_errors, moved_rows, wilcoxon_tests
+from training.study.signed_rank import signed_rank_tests
+from training.study.stability import feature_errors, moved_rows
 
 TRIALS = 2
 
@@ -48,7 +49,7 @@ def test_a_model_that_is_better_in_all_of_six_trials_has_the_exact_p_of_two_in_s
     gains = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
     rows = [(m, t, np.nan, t / 10, 0.7 + g * (m == "a")) for m in "ab" for t, g in enumerate(gains, start=1)]
     trials = pd.DataFrame(rows, columns=["model", "trial", "mse", "mse_standardised", "auc"])
-    found = wilcoxon_tests(trials).set_index("measure")
+    found = signed_rank_tests(trials, ["mse", "mse_standardised", "auc"], "trial").set_index("measure")
     assert found.loc["auc", "p"] == pytest.approx(2 / 64)
     assert found.loc["auc", "median_difference"] == pytest.approx(0.035)
     assert found.loc["mse_standardised", "p"] == 1.0
