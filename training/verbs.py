@@ -25,6 +25,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "saliency": ("training.study.saliency", "saliency"),
     "maps": ("training.study.maps", "maps"),
     "biology": ("training.study.biology", "biology"),
+    "efficiency": ("training.study.efficiency", "efficiency"),
 }
 """Verb -> (module, function). Modules are imported when their verb is used: each brings its own libraries."""
 
