@@ -62,14 +62,14 @@ def test_a_row_must_be_told_apart_and_its_columns_be_there() -> None:
 def test_the_papers_numbers_are_the_papers_and_each_is_a_row_of_its_own() -> None:
     found = read_expected(STUDY / "expected_paper.yml")
     assert (found[0].value, found[0].low, found[0].high) == (0.779, 0.750, 0.810)
-    assert {one.value for one in found} >= {0.847, 0.804, 0.857, 0.944, 0.953, 0.638, 0.653}
+    assert {one.value for one in found} >= {0.847, 0.804, 0.857, 0.944, 0.953, 0.638, 0.653, 0.984}
     rows = [{cell.column: cell.value for cell in one.rows} for one in found]
     assert len({(one.table, *row.items()) for one, row in zip(found, rows, strict=True)}) == len(found)
     table = pd.DataFrame(rows).assign(value=[one.value for one in found], low=0.0, high=1.0)
-    Path("runs/study/results").mkdir(parents=True)
-    table.to_csv("runs/study/results/metrics.csv", index=False)
-    metrics = [one for one in found if one.table.endswith("metrics.csv")]
-    assert {one.verdict for one in judge_expected(metrics)} == {Verdict.AGREES}
+    for name in {one.table for one in found}:
+        Path(name).parent.mkdir(parents=True)
+        table.to_csv(name, index=False)
+    assert {one.verdict for one in judge_expected(found)} == {Verdict.AGREES}
 
 
 def test_a_file_with_the_same_name_twice_is_refused() -> None:
