@@ -1,5 +1,6 @@
 """How far two scans of the same lesion agree: test-retest of features and predictions."""
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,8 @@ from training.adaptation.feature_table import FeatureTable
 from training.evaluation.agreement import IRR_DEFAULT, icc, icc_estimates, r_squared, spearman
 from training.evaluation.metrics import Floats
 from training.study.drawing import Drawing, legend_below, looks, panels
+
+log = logging.getLogger(__name__)
 
 PAIR, REPEAT = "pair", "repeat"
 """Columns of a test-retest table: which lesion, and 1 or 2 for which of its scans."""
@@ -33,6 +36,8 @@ def paired(table: FeatureTable, where: str) -> tuple[FeatureTable, FeatureTable]
     rows = order.index[complete.astype(bool)].to_numpy()
     if len(rows) < 6:
         raise InputError(f"{len(rows) // 2} lesion(s) have two scans", where, "give three pairs or more")
+    if len(rows) < len(table):
+        log.warning("%d scan(s) are left out: their lesion has not two", len(table) - len(rows))
     return table.take(rows[::2]), table.take(rows[1::2])
 
 

@@ -12,12 +12,14 @@ from sklearn.metrics import roc_auc_score
 
 from fmcib_module import Seed, extract_patch, load_encoder, read_volume
 from fmcib_module.adapters.head_file import write_head
+from fmcib_module.core.errors import InputError
 from fmcib_module.core.heads import Head, HeadKind
 from fmcib_module.core.variants import jittered_seeds
 from tests.training import scans
 from training.__main__ import main
+from training.adaptation.feature_table import FeatureMeta, FeatureTable
 from training.lesion_table import LesionRow, read_lesion_table
-from training.study.retest import feature_agreement
+from training.study.retest import feature_agreement, paired
 from training.study.signed_rank import signed_rank_tests
 from training.study.stability import feature_errors, moved_rows
 
@@ -65,6 +67,17 @@ def test_flattened_features_agree_as_they_were_planted():
     assert found["icc"] == pytest.approx(1 / 1.5, abs=0.03)  # covariance 1 of mean variance 1.5
     assert found["feature_icc_median"] == pytest.approx(1 / 1.5, abs=0.06)
     assert feature_agreement(first, np.exp(first))["spearman"] == pytest.approx(1.0)
+
+
+def test_scans_are_paired_by_lesion_and_a_lone_one_is_left_out(caplog):
+    frame = pd.DataFrame({"pair": [2, 1, 3, 1, 2, 3, 4], "repeat": [2, 1, 1, 2, 1, 2, 1], "patient": "p"})
+    values = np.arange(7, dtype=np.float32)[:, None]
+    first, second = paired(FeatureTable(frame, values, FeatureMeta("mini")), "table")
+    assert first.values[:, 0].tolist() == [1, 4, 2]
+    assert second.values[:, 0].tolist() == [3, 0, 5]
+    assert "1 scan(s) are left out" in caplog.text
+    with pytest.raises(InputError, match="1 lesion"):
+        paired(FeatureTable(frame[:5].iloc[[1, 3, 0]], values[:3], FeatureMeta("mini")), "table")
 
 
 @pytest.fixture(scope="module")
