@@ -17,7 +17,7 @@ from fmcib_module.adapters.sr_writer import write_sr
 from fmcib_module.adapters.tables import write_series_csv
 from fmcib_module.adapters.unforeseen import unforeseen
 from fmcib_module.adapters.variants_file import VARIANTS_NAME, write_variants
-from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.conventions import POINT_KINDS, SeedKind
 from fmcib_module.core.domain import Lesion, Seed, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError
 from fmcib_module.core.naming import patch_name, picture_name
@@ -136,7 +136,7 @@ def _write_pictures(report: SeriesReport, drawn: list[Drawn], volume: Volume, fo
     pictures = {}
     for place, item in enumerate(drawn):
         seed = item.lesion.seed
-        outline = None if seed.kind is SeedKind.POINT else item.mask
+        outline = None if seed.kind in POINT_KINDS else item.mask
         picture = make_picture(volume, seed, report.provenance.mode, outline)
         pictures[place] = picture_name(place, seed.label)
         write_bytes(folder / pictures[place], picture_png(picture))

@@ -22,7 +22,7 @@ from fmcib_module.adapters.extractors import ExtractorChoice, choose_extractor, 
 from fmcib_module.adapters.gather import gather_compiled
 from fmcib_module.adapters.seed_finder import roi_mask
 from fmcib_module.adapters.tables import CohortWriter, read_series_csv, write_series_csv
-from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.conventions import POINT_KINDS
 from fmcib_module.core.domain import Lesion, Provenance, SeriesReport
 from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
 from fmcib_module.core.extractors import Extractor, InputForm, Region, cut_cube, cut_roi
@@ -165,7 +165,7 @@ def _regions(
 def _cut(form: InputForm, volume: Volume, lesion: Lesion, report: SeriesReport) -> Region:
     if not form.needs_mask:
         return cut_cube(volume, lesion.seed, report.provenance.mode, form, gather_compiled)
-    if lesion.seed.kind is SeedKind.POINT:
+    if lesion.seed.kind in POINT_KINDS:
         raise SeedNotFoundError(
             "the lesion is a point: there is no ROI to measure",
             f"SeriesInstanceUID {report.series.uid}, {lesion.seed.label!r}",

@@ -46,7 +46,7 @@ def why_skipped(series: Series, settings: Settings) -> Reason | None:
 
 
 def find(series: Series, settings: Settings) -> SeriesWork:
-    """Series -> seeds, from all of its RTSTRUCT, SEG, seed tables and masks."""
+    """Series -> seeds, from all of its RTSTRUCT, SEG, seed tables, masks and reports."""
     started = time.perf_counter()
     work = SeriesWork(series=series, input_sha256=digest_input(series), flags=series.flags)
     seeds, failures = seed_finder.find_rois(series, rois=settings.rois, kinds=settings.seed_sources)

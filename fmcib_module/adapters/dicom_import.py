@@ -14,9 +14,10 @@ from fmcib_module.adapters.folder import list_files
 from fmcib_module.adapters.image_files import is_image_file
 from fmcib_module.adapters.image_folder import image_series, is_mask
 from fmcib_module.adapters.linking import link_sources
+from fmcib_module.adapters.report_marks import sort_report
 from fmcib_module.adapters.roi_references import kind_of, read_references
 from fmcib_module.adapters.unforeseen import unforeseen
-from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.conventions import REPORT_KINDS, SeedKind
 from fmcib_module.core.domain import FileProblem, RoiSource, Scan, Series, Study
 from fmcib_module.core.errors import InputError
 
@@ -30,6 +31,7 @@ class _Findings:
 
     headers: list[Header] = field(default_factory=list)
     sources: list[RoiSource] = field(default_factory=list)
+    reports: list[tuple[Header, SeedKind]] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
     problems: list[FileProblem] = field(default_factory=list)
     ignored: int = 0
@@ -73,6 +75,7 @@ def scan_folder(folder: Path, *, exclude: Path | None = None, progress: Progress
             found.problems.append(FileProblem(path.relative_to(listing.root).as_posix(), "", error))
         if progress is not None:
             progress(done, len(listing.files))
+    _sort_reports(found)
     dicom, without_geometry = build_series(found.headers, listing.root)
     series = with_output_names([*dicom, *image_series(found.images, listing.root)])
     sources, contradicted = _without_copies(found.sources, listing.root)
@@ -108,11 +111,25 @@ def _sort_file(path: Path, root: Path, found: _Findings) -> None:
     header = None if path.name.upper() == "DICOMDIR" else read_header(path)
     if header is None:
         found.ignored += 1
-    elif (kind := kind_of(header)) is not None:
+    elif (kind := kind_of(header)) in REPORT_KINDS:
+        found.reports.append((header, kind))
+    elif kind is not None:
         with tolerant_of_source():
             found.sources.append(read_references(header, kind))
     else:
         found.headers.append(header)
+
+
+def _sort_reports(found: _Findings) -> None:
+    """Put reports that mark something on a CT with the sources, the others with what is no CT."""
+    images = [header for header in found.headers if header.slices and not header.problem]
+    for header, kind in found.reports:
+        with tolerant_of_source():
+            sorted_report = sort_report(header, kind, images)
+        if isinstance(sorted_report, RoiSource):
+            found.sources.append(sorted_report)
+        else:
+            found.headers.append(sorted_report)
 
 
 def _without_copies(sources: list[RoiSource], root: Path) -> tuple[list[RoiSource], list[FileProblem]]:

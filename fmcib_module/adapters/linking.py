@@ -9,7 +9,7 @@ import numpy as np
 from fmcib_module.adapters.image_files import read_image_grid
 from fmcib_module.adapters.image_folder import image_of_mask
 from fmcib_module.adapters.seed_files import names_series
-from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.conventions import DICOM_KINDS, REPORT_KINDS, SeedKind
 from fmcib_module.core.domain import FileProblem, RoiSource, Series
 from fmcib_module.core.errors import FmcibError, FrameOfReferenceError, InputError, SeedNotFoundError
 from fmcib_module.core.stacking import stack_slices, uniform_grid, why_not_one_volume
@@ -23,7 +23,7 @@ def link_sources(
 
     Args:
         series: All series of the input; only those that are not skipped get sources.
-        sources: RTSTRUCT, SEG, seed tables and masks, in the order of their files.
+        sources: RTSTRUCT, SEG, seed tables, masks and reports, in the order of their files.
         root: The input folder.
 
     Returns:
@@ -47,6 +47,8 @@ def _find(source: RoiSource, series: Sequence[Series], root: Path) -> tuple[list
         return _find_for_mask(source, series, root)
     if source.kind is SeedKind.POINT:
         return _find_for_table(source, series, root)
+    if source.kind in REPORT_KINDS:
+        return _find_for_report(source, series)
     return _find_for_dicom(source, series)
 
 
@@ -68,6 +70,25 @@ def _find_for_dicom(source: RoiSource, series: Sequence[Series]) -> tuple[list[i
         if found:
             return found, None
     return [], _no_series(source, series)
+
+
+def _find_for_report(source: RoiSource, series: Sequence[Series]) -> tuple[list[int], FmcibError | None]:
+    """By the images it marks, and by the frame of reference of what it marks in space (as `_find_for_dicom`)."""
+    ct = [n for n, one in enumerate(series) if not one.skip_reason and one.image_path is None]
+    present = {n: {i.sop_instance_uid for i in series[n].instances} & source.referenced_sop_uids for n in ct}
+    shown = [n for n in ct if present[n]]
+    frame = source.frame_of_reference_uid
+    same_frame = [n for n in ct if frame and series[n].frame_of_reference_uid == frame]
+    named = [n for n in same_frame if series[n].uid in source.referenced_series_uids]
+    in_both = [n for n in same_frame if series[n].study_uid == source.study_uid]
+    in_space = [n for n in same_frame if n in shown] or named or in_both or same_frame
+    found = sorted({*shown, *in_space})
+    absent = source.referenced_sop_uids.difference(*present.values())
+    if found and not absent:
+        return found, None
+    what = f"{len(absent)} of {len(source.referenced_sop_uids)} images that it marks are not in the input as CT"
+    where = f"{source.kind} SOPInstanceUID {source.uid}"
+    return found, SeedNotFoundError(what, where, "add the series that they belong to")
 
 
 def _no_series(source: RoiSource, series: Sequence[Series]) -> FmcibError:
@@ -175,4 +196,4 @@ def _stem(path: Path) -> str:
 
 
 def _sop_uid(source: RoiSource) -> str:
-    return source.uid if source.kind in (SeedKind.RTSTRUCT, SeedKind.SEG) else ""
+    return source.uid if source.kind in DICOM_KINDS else ""

@@ -18,16 +18,25 @@ LABEL_MAP_CLASS: Final = "1.2.840.10008.5.1.4.1.1.66.7"
 SEG_CLASSES: Final = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", LABEL_MAP_CLASS})
 """Segmentation Storage and Label Map Segmentation Storage."""
 
+SR_CLASSES: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (11, 22, 33, 34, 35, 50, 65, 69))
+"""Reports that may hold coordinates: Basic Text, Enhanced, Comprehensive (3D), Extensible, and CAD of breast, chest and
+colon. Dose reports, procedure logs and Key Object Selection hold none."""
+
+GSPS_CLASSES: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.11.{n}" for n in (1, 2, 3))
+"""Grayscale, Color and Pseudo-Color Softcopy Presentation State Storage."""
+
 
 def kind_of(header: Header) -> SeedKind | None:
-    """RTSTRUCT, SEG, or None for anything else: our own derived SEG repeats what another source says."""
+    """What an object may be a source of; None for anything else: our own SR and SEG repeat what another source says."""
     if header.own:
         return None
     if header.sop_class_uid == RTSTRUCT_CLASS or (not header.sop_class_uid and header.modality == "RTSTRUCT"):
         return SeedKind.RTSTRUCT
     if header.sop_class_uid in SEG_CLASSES or (not header.sop_class_uid and header.modality == "SEG"):
         return SeedKind.SEG
-    return None
+    if header.sop_class_uid in SR_CLASSES:
+        return SeedKind.SR
+    return SeedKind.GSPS if header.sop_class_uid in GSPS_CLASSES else None
 
 
 def read_references(header: Header, kind: SeedKind) -> RoiSource:

@@ -21,6 +21,7 @@ from fmcib_module.core.contours import ContourStack, compute_centroid, rasterise
 from fmcib_module.core.conventions import FARTHEST_MM, Flag, SeedKind
 from fmcib_module.core.domain import Point, RoiSource, Seed, Series
 from fmcib_module.core.errors import InputError, SeedNotFoundError
+from fmcib_module.core.marks import middle_of_line
 from fmcib_module.core.volume import Grid
 
 Array = NDArray[np.float64]
@@ -141,24 +142,16 @@ def _seed_of(
 
 
 def _stacks(contours: RoiContours, series: Series) -> tuple[ContourStack, ...]:
-    return stack_contours(contours.closed, keep_duplicates=contours.is_xor, slice_spacing_mm=_slice_spacing_mm(series))
+    return stack_contours(contours.closed, keep_duplicates=contours.is_xor, slice_spacing_mm=slice_spacing_mm(series))
 
 
 def _points(contours: RoiContours) -> list[Point]:
     """Positions of an ROI that encloses nothing: each single point, and the middle of each line."""
-    middles = [_middle(points) for points in contours.closed + contours.other]
+    middles = [middle_of_line(points) for points in contours.closed + contours.other]
     return [(float(x), float(y), float(z)) for x, y, z in middles]
 
 
-def _middle(points: Array) -> Array:
-    """Centre of a polyline, each piece weighted by its length."""
-    lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    if len(points) < 2 or lengths.sum() == 0:
-        return np.asarray(points[0])
-    return np.asarray(lengths @ (points[1:] + points[:-1]) / 2 / lengths.sum())
-
-
-def _slice_spacing_mm(series: Series) -> float:
+def slice_spacing_mm(series: Series) -> float:
     """Distance between the first two slices; 0 where there are none."""
     if len(series.instances) < 2:
         return 0.0

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from fmcib_module.adapters.derived import tolerant_of_source
 from fmcib_module.adapters.mask_files import label_mask, list_labels
+from fmcib_module.adapters.report_marks import list_marked
 from fmcib_module.adapters.roi_candidates import RoiCandidate, choose
 from fmcib_module.adapters.rtstruct import POINT_RADIUS_MM, list_rtstruct_rois, rtstruct_mask
 from fmcib_module.adapters.seed_files import list_points
 from fmcib_module.adapters.seg import list_segments, segment_mask
 from fmcib_module.adapters.unforeseen import unforeseen
 from fmcib_module.core.centroid import sphere_on_grid
-from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.conventions import POINT_KINDS, SeedKind
 from fmcib_module.core.domain import RoiFailure, RoiSource, Seed, Series
 from fmcib_module.core.errors import FmcibError, InputError, SeedNotFoundError
 from fmcib_module.core.volume import Grid
@@ -23,6 +24,8 @@ _LISTERS: dict[SeedKind, Callable[[RoiSource, Series], list[RoiCandidate]]] = {
     SeedKind.SEG: list_segments,
     SeedKind.POINT: list_points,
     SeedKind.MASK: list_labels,
+    SeedKind.SR: list_marked,
+    SeedKind.GSPS: list_marked,
 }
 
 
@@ -43,7 +46,9 @@ def find_seeds(
         count = f"none of {len(failures)} ROI(s) gives a seed; " if len(failures) > 1 else ""
         raise SeedNotFoundError(f"{count}{failures[0].label!r}: {first.what}", where, first.fix) from first
     names = ", ".join(kind.value for kind in kinds)
-    raise SeedNotFoundError(f"the series has no seeds ({names})", where, "add an RTSTRUCT, SEG, seed table or mask")
+    raise SeedNotFoundError(
+        f"the series has no seeds ({names})", where, "add an RTSTRUCT, SEG, seed table, mask or report with coordinates"
+    )
 
 
 def find_rois(
@@ -77,14 +82,14 @@ def roi_mask(series: Series, seed: Seed, grid: Grid) -> tuple[int, NDArray[np.bo
 
     Returns:
         The first slice, and (n_slices, J, I) bool, cut to the slices between the ROI's ends: filled contours of an
-        RTSTRUCT, voxels of a SEG or mask (nearest voxel), a sphere of 2 mm radius for points.
+        RTSTRUCT, voxels of a SEG or mask (nearest voxel), a sphere of 2 mm radius for points and reports.
 
     Raises:
         SeedNotFoundError: No voxel of the grid is inside.
         InputError: The source cannot be read.
     """
     source = next((source for source in series.roi_sources if source.uid == seed.source_uid), None)
-    if source is None or source.kind is SeedKind.POINT:
+    if source is None or source.kind in POINT_KINDS:
         found = sphere_on_grid(seed.lps_mm, POINT_RADIUS_MM, grid)
     elif source.kind is SeedKind.RTSTRUCT:
         with tolerant_of_source():

@@ -195,6 +195,8 @@ def _origin(seed: Seed) -> str:
         SeedKind.SEG: f"Copy of segment{number} in SEG {seed.source_uid}",
         SeedKind.MASK: f"Copy of label{number} in the mask file {seed.source_uid}",
         SeedKind.POINT: "Marks the point that was given; it does not outline the lesion",
+        SeedKind.SR: f"Marks measurement{number} of SR {seed.source_uid}; it does not outline the lesion",
+        SeedKind.GSPS: f"Marks graphic{number} of GSPS {seed.source_uid}; it does not outline the lesion",
     }[seed.kind]
 
 

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from fmcib_module.adapters.derived import PRODUCT, read_roi_source
 from fmcib_module.core.comparison import Stability
-from fmcib_module.core.conventions import SeedKind
+from fmcib_module.core.conventions import DICOM_KINDS, SeedKind
 from fmcib_module.core.domain import Lesion, Provenance, Seed, SeriesReport
 from fmcib_module.core.report import (
     CENTER,
@@ -44,7 +44,7 @@ class LesionSources:
     """The DICOM objects that the lesions of a series came from.
 
     Attributes:
-        by_uid: RTSTRUCT and SEG objects: their UIDs, and a SEG's segments.
+        by_uid: DICOM objects that gave seeds: their UIDs, and a SEG's segments.
         derived: Our own SEG, None where there is none.
     """
 
@@ -59,7 +59,7 @@ class LesionSources:
             PixelDataError: A source cannot be read any more.
         """
         used = {lesion.seed.source_uid for lesion in report.lesions}
-        dicom = (source for source in report.series.roi_sources if source.kind in (SeedKind.RTSTRUCT, SeedKind.SEG))
+        dicom = (source for source in report.series.roi_sources if source.kind in DICOM_KINDS)
         return cls({source.uid: read_roi_source(source) for source in dicom if source.uid in used}, derived)
 
     def references(self) -> list[Dataset]:
@@ -161,10 +161,10 @@ def _seed_items(report: SeriesReport, seed: Seed, sources: LesionSources) -> lis
         frame = report.series.frame_of_reference_uid
         items.append(hd.sr.Scoord3DContentItem(_code(CENTER), "POINT", point, frame, relationship_type="CONTAINS"))
     source = sources.by_uid.get(seed.source_uid)
-    if source is not None and seed.kind is SeedKind.RTSTRUCT:
+    if source is not None and seed.kind is not SeedKind.SEG:
         uids = (source.SOPClassUID, source.SOPInstanceUID)
         items.append(hd.sr.CompositeContentItem(_code(SOURCE_OBJECT), *uids, relationship_type="CONTAINS"))
-    elif seed.kind in (SeedKind.RTSTRUCT, SeedKind.SEG):
+    elif seed.kind in DICOM_KINDS:
         items.append(hd.sr.UIDRefContentItem(_code(SOURCE_UID), seed.source_uid, "CONTAINS"))
     elif seed.source_uid:
         items.append(hd.sr.TextContentItem(_code(SOURCE_FILE), seed.source_uid, "CONTAINS"))

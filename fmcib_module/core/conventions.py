@@ -42,6 +42,18 @@ class SeedKind(StrEnum):
     SEG = "SEG"  # a segment of a DICOM Segmentation
     POINT = "POINT"  # coordinates from JSON, CSV or a 3D Slicer markup
     MASK = "MASK"  # a label of a NIfTI, NRRD or MHA mask
+    SR = "SR"  # coordinates of a DICOM Structured Report
+    GSPS = "GSPS"  # graphics of a DICOM Presentation State
+
+
+DICOM_KINDS: Final = frozenset({SeedKind.RTSTRUCT, SeedKind.SEG, SeedKind.SR, SeedKind.GSPS})
+"""Sources that are DICOM objects: named by their SOPInstanceUID, linked by the UIDs that they refer to."""
+
+REPORT_KINDS: Final = frozenset({SeedKind.SR, SeedKind.GSPS})
+"""Reports: what most of them hold is no lesion, so that one without coordinates is nothing that went wrong."""
+
+POINT_KINDS: Final = frozenset({SeedKind.POINT, *REPORT_KINDS})
+"""Sources that say where a lesion is but give no mask of it."""
 
 
 class Irregular(StrEnum):

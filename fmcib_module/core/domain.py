@@ -49,7 +49,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class RoiSource:
-    """An object or file that gives seeds: RTSTRUCT, SEG, a seed table or a mask.
+    """An object or file that gives seeds: RTSTRUCT, SEG, a seed table, a mask or a report.
 
     Attributes:
         path: The file.
@@ -84,7 +84,7 @@ class Series:
         instances: Slices sorted by position along the normal; empty for an image file and for what has no geometry.
             A skipped CT (a perfusion map) keeps them, so that it can be read when it is asked for by name.
         image_path: NIfTI, NRRD or MHA file; None for DICOM.
-        roi_sources: RTSTRUCT, SEG, seed tables and masks that belong to this series.
+        roi_sources: RTSTRUCT, SEG, seed tables, masks and reports that belong to this series.
         flags: What the importer noticed.
         skip_reason: Why no features are computed from this series; empty where it is a candidate.
         output_name: Folder name under OUTPUT.
@@ -117,9 +117,9 @@ class Seed:
     Attributes:
         lps_mm: Position, LPS millimetres, in the series' frame of reference.
         label: ROI name or segment label, exactly as in the source object.
-        source_uid: SOPInstanceUID of the RTSTRUCT or SEG; a file name for tables and masks; "" if given by hand.
+        source_uid: SOPInstanceUID of a DICOM object; a file name for tables and masks; "" if given by hand.
         kind: What it was made from.
-        roi_number: ROINumber, SegmentNumber or mask label; None for points.
+        roi_number: ROINumber, SegmentNumber, mask label or place in a report; None for points.
         extent_mm: Size of the ROI's bounding box along x, y, z, millimetres; None for points.
         volume_mm3: Volume of the ROI; None for points.
         flags: What a reader should know.

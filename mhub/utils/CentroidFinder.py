@@ -1,4 +1,4 @@
-"""Step 2: a series with its RTSTRUCT, SEG, seed tables and masks -> seeds."""
+"""Step 2: a series with its RTSTRUCT, SEG, seed tables, masks and reports -> seeds."""
 
 from pathlib import Path
 

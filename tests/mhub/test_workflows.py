@@ -15,7 +15,7 @@ from tests.mhub.samples import SAMPLES
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.yml"))
 SOURCES = {
-    "default": ("RTSTRUCT", "SEG", "POINT", "MASK"),
+    "default": ("RTSTRUCT", "SEG", "POINT", "MASK", "SR", "GSPS"),
     "from_centroids": ("POINT",),
     "from_json": ("POINT",),
     "from_nifti_mask": ("MASK",),
