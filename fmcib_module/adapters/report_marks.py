@@ -12,6 +12,7 @@ from fmcib_module.adapters.gsps import read_gsps_lesions
 from fmcib_module.adapters.roi_candidates import RoiCandidate, read_dataset, size_flags
 from fmcib_module.adapters.rtstruct import slice_spacing_mm
 from fmcib_module.adapters.sr_seeds import read_sr_lesions
+from fmcib_module.adapters.unforeseen import unforeseen
 from fmcib_module.core.conventions import Flag, SeedKind
 from fmcib_module.core.domain import Instance, RoiSource, Seed, Series
 from fmcib_module.core.errors import InputError, SeedNotFoundError
@@ -38,10 +39,11 @@ def sort_report(header: Header, kind: SeedKind, images: Iterable[Header]) -> Roi
     """
     source = RoiSource(header.path, kind, header.sop_instance_uid)
     try:
-        report = read_dataset(source)
-        marks = [mark for lesion in _READERS[kind](report) for mark in lesion.marks]
-        series_uids = _evidence_series(report)
-    except (InputError, *READ_ERRORS):
+        with unforeseen(f"{kind} {source.uid}"):
+            report = read_dataset(source)
+            marks = [mark for lesion in _READERS[kind](report) for mark in lesion.marks]
+            series_uids = _evidence_series(report)
+    except InputError:
         return replace(header, problem=f"a report ({kind}) whose content cannot be read, not a source of lesions")
     if not marks:
         return header

@@ -1,6 +1,7 @@
 """Seeds from structured reports: phantoms for the whole way, real reports for the parser."""
 
 import shutil
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from fmcib_module import run
+from fmcib_module.adapters import report_marks
 from fmcib_module.adapters.report_marks import list_marked
 from fmcib_module.adapters.seed_finder import find_rois
 from fmcib_module.adapters.sr_seeds import read_sr_lesions
@@ -128,6 +130,15 @@ def test_a_report_that_marks_nothing_here_changes_nothing(study, tmp_path):
     assert sum(entry.status is Status.SKIPPED for entry in ledger.series) == 4
     assert reasons(ledger).count("lies on no CT of the input") == 2
     assert "whose content cannot be read" in reasons(ledger)
+
+
+def test_a_report_that_no_reader_foresaw_stops_no_other_file(study, tmp_path, monkeypatch):
+    def broken(_):
+        raise zlib.error
+
+    write_sr(study.folder / "report", study, [group("no coordinates")])
+    monkeypatch.setitem(report_marks._READERS, SeedKind.SR, broken)
+    assert "whose content cannot be read" in reasons(inspect_folder(tmp_path / "in").ledger)
 
 
 def test_what_is_wrong_with_a_mark_is_said_of_that_mark(study, tmp_path):
