@@ -78,8 +78,8 @@ REGISTRY: Final = (
     WeightsEntry(
         name="mini",
         file_name="mini.safetensors",
-        sha256="7ecd73e02969d38148b6eef1820ca65066da57ebcfbadd8d9722ba99430fa495",
-        size=11_681_088,
+        sha256="55f7c2d2be2460192a1201d5e5aef7db10f1a5cb89355a4dea49242b3be8d086",
+        size=11_681_136,
         licence="CC-BY-3.0 AND Apache-2.0 AND BSD-3-Clause",
         citation="",
         n_features=512,
