@@ -26,6 +26,8 @@ class TaskSettings:
     Attributes:
         name: In the results.
         predictions: Files of `probe` and `finetune`; every method has the same lesions.
+        risk_class: The class whose probability is the risk of the event, for survival; "" for the second of two. Where
+            the label says who is alive after two years, it is "0".
         metrics: Of balanced_accuracy, mean_average_precision, auc, c_index; empty takes all that there is data for.
         clinical: CSV with covariates, and `patient` or `lesion` to join by; empty for none.
         covariates: Its columns that go beside the risk group into a Cox regression.
@@ -34,6 +36,7 @@ class TaskSettings:
     name: str
     predictions: tuple[str, ...]
     metrics: tuple[str, ...] = ()
+    risk_class: str = ""
     clinical: str = ""
     covariates: tuple[str, ...] = ()
 
@@ -101,7 +104,7 @@ def run_evaluate(settings: EvaluateSettings) -> Results:
     """Judge all tasks."""
     results = Results()
     for task in settings.tasks:
-        runs = read_predictions([Path(path) for path in task.predictions])
+        runs = read_predictions([Path(path) for path in task.predictions], risk_class=task.risk_class)
         for judged in gather_methods(runs, settings.split, settings.tuning_split, task.name, task.metrics):
             _judge(judged, task, settings, results)
     return results

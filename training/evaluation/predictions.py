@@ -31,6 +31,7 @@ class Run:
         seed: Of its training subset, or of its training.
         frame: One row per lesion, sorted by lesion, index 0..n-1.
         classes: In the order of the columns p_<class>; empty where it predicts a risk.
+        risk_class: Whose probability is the risk of the event; "" for the second of two classes.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Run:
     seed: int
     frame: pd.DataFrame
     classes: tuple[str, ...]
+    risk_class: str = ""
 
     def split(self, name: str) -> "Run":
         """Its lesions of one split."""
@@ -50,10 +52,10 @@ class Run:
 
     @property
     def risk(self) -> Floats:
-        """(n,) risk of the event: its own column, or the probability of the second of two classes."""
+        """(n,) risk of the event: its own column, or the probability of `risk_class`."""
         if RISK in self.frame:
             return self.frame[RISK].to_numpy(dtype=np.float64)
-        return self.probabilities[:, 1]
+        return self.probabilities[:, self.classes.index(self.risk_class) if self.risk_class else 1]
 
     @property
     def has_outcomes(self) -> bool:
@@ -81,7 +83,8 @@ class Run:
         return RiskScores(time, event == 1, self.risk)
 
     def _of(self, rows: "pd.Series[bool]") -> "Run":
-        return Run(self.method, self.share, self.seed, self.frame[rows].reset_index(drop=True), self.classes)
+        frame = self.frame[rows].reset_index(drop=True)
+        return Run(self.method, self.share, self.seed, frame, self.classes, self.risk_class)
 
 
 def prediction_rows(
@@ -114,17 +117,21 @@ def write_predictions(path: Path, parts: Iterable[pd.DataFrame]) -> None:
         pd.concat(list(parts), ignore_index=True).to_csv(temporary, index=False)
 
 
-def read_predictions(paths: Sequence[Path]) -> list[Run]:
+def read_predictions(paths: Sequence[Path], *, risk_class: str = "") -> list[Run]:
     """The fits of some predictions tables, in their order.
+
+    Args:
+        paths: The tables.
+        risk_class: As in `Run`; tables of risks do not need it.
 
     Raises:
         InputError: A table cannot be read, lacks a column, or has a lesion twice in a fit, a label that is no class or
             a prediction that is no number.
     """
-    return [run for path in paths for run in _runs(path)]
+    return [run for path in paths for run in _runs(path, risk_class)]
 
 
-def _runs(path: Path) -> Iterator[Run]:
+def _runs(path: Path, risk_class: str) -> Iterator[Run]:
     text: dict[str, Any] = dict.fromkeys((*KEYS, "label", "method"), str)
     try:
         table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
@@ -137,10 +144,12 @@ def _runs(path: Path) -> Iterator[Run]:
     missing += ["label"] if classes and "label" not in table else []
     if missing:
         raise InputError(f"column(s) {', '.join(missing)} are missing", path.name, _FIX)
+    if classes and risk_class and risk_class not in classes:
+        raise InputError(f"risk_class {risk_class!r} is none of {', '.join(classes)}", path.name, "name a class")
     for _, rows in table.groupby(list(RUN), sort=False):
         frame = rows.sort_values("lesion", kind="stable").reset_index(drop=True)
         first = frame.iloc[0]
-        run = Run(str(first["method"]), float(first["share"]), int(first["seed"]), frame, tuple(classes))
+        run = Run(str(first["method"]), float(first["share"]), int(first["seed"]), frame, tuple(classes), risk_class)
         _check(run, f"{path.name}, {run.method}, share {run.share}, seed {run.seed}")
         yield run
 

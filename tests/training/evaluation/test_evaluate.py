@@ -134,6 +134,19 @@ def test_risk_groups_are_cut_at_the_tuning_sets_median(tmp_path: Path) -> None:
     assert (curves.max() == 1).all()
 
 
+def test_the_class_of_those_who_live_is_no_risk_where_the_settings_say_so(tmp_path: Path) -> None:
+    rows = binary_table("a")
+    rows = rows.assign(p_0=rows["p_1"], p_1=rows["p_0"])  # 1: alive
+    rows["label"] = rows["label"].map({"0": "1", "1": "0"})
+    assert run(tmp_path, [rows], {"metrics": ["c_index"]}) == 0
+    of_the_living = table(tmp_path, "metrics")["value"].iloc[0]
+    assert run(tmp_path, [rows], {"metrics": ["c_index"], "risk_class": "0"}) == 0
+    assert table(tmp_path, "metrics")["value"].iloc[0] == pytest.approx(1 - of_the_living)
+    groups = table(tmp_path, "groups").set_index("group")
+    assert groups.loc["high risk", "median_survival"] < groups.loc["low risk", "median_survival"]
+    assert run(tmp_path, [rows], {"risk_class": "dead"}) == 3
+
+
 @pytest.mark.slow
 def test_clinical_covariates_go_beside_the_risk_group(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
