@@ -107,6 +107,7 @@ def map_features(values: NDArray[np.floating], settings: MapsSettings) -> dict[s
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     prepared = Standardised.of(values)
     rows = (values - prepared.mean) / (prepared.scale if settings.standardise else 1.0)
@@ -116,7 +117,9 @@ def map_features(values: NDArray[np.floating], settings: MapsSettings) -> dict[s
     planes = {f"{PCA_NAME}, {first:.0%} and {second:.0%} of the variance": reduced[:, :2].astype(np.float64)}
     for perplexity in settings.perplexities:
         tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=settings.seed)
-        planes[f"t-SNE, perplexity {perplexity:g}"] = tsne.fit_transform(reduced).astype(np.float64)
+        with threadpool_limits(1):  # threads that wait for each other cost more than they bring, and change sums
+            plane = tsne.fit_transform(reduced)
+        planes[f"t-SNE, perplexity {perplexity:g}"] = plane.astype(np.float64)
     return planes
 
 
