@@ -99,7 +99,7 @@ def decision_curve(
 
 
 def _recalibration(probability: Floats, positive: NDArray[np.bool_]) -> tuple[float, float]:
-    """Intercept (with slope 1) and slope of a logistic regression of the outcome on the logit (statsmodels)."""
+    """Intercept (with slope 1) and slope (statsmodels) of a logistic regression of the outcome on the logit."""
     import statsmodels.api as sm
 
     if positive.all() or not positive.any():
@@ -108,9 +108,21 @@ def _recalibration(probability: Floats, positive: NDArray[np.bool_]) -> tuple[fl
     ones = np.ones((len(logit), 1))
     outcome = positive.astype(np.float64)
     family = sm.families.Binomial()
-    intercept = float(sm.GLM(outcome, ones, family=family, offset=logit).fit().params[0])
+    intercept = _intercept(logit, outcome)
     separated = logit[positive].min() >= logit[~positive].max() or logit[positive].max() <= logit[~positive].min()
     if separated or np.ptp(logit) == 0:
         return intercept, float("nan")
     slope = float(sm.GLM(outcome, np.column_stack([ones, logit]), family=family).fit().params[1])
     return intercept, slope
+
+
+def _intercept(logit: Floats, outcome: Floats) -> float:
+    """Where the recalibrated probabilities sum to the outcomes: the maximum of the likelihood.
+
+    Bracketed, since Newton's steps (statsmodels) diverge where probabilities are 0 or 1, as those of few neighbours.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    reach = float(np.abs(logit).max()) + 40  # beyond it every probability is 0, or 1
+    return float(brentq(lambda shift: expit(logit + shift).sum() - outcome.sum(), -reach, reach, xtol=1e-10))

@@ -68,3 +68,12 @@ def test_acting_on_everyone_is_what_a_model_does_below_its_lowest_probability() 
     probability, positive = simulated(200, slope=1.0, intercept=0.0)
     (lowest,) = decision_curve(probability, positive, [float(probability.min()) / 2])
     assert lowest.model == pytest.approx(lowest.treat_all)
+
+
+@pytest.mark.parametrize(
+    ("positive", "intercept"), [([0, 0, 1, 1, 1, 0], 0), ([0, 0, 0, 1, 1, 0], -1), ([0, 1, 0, 1, 1, 1], 1)]
+)
+def test_probabilities_of_0_and_1_have_an_intercept(positive: list[int], intercept: int) -> None:
+    certain = np.log(1e12)  # the logit that stands for probability 1
+    found = calibrate(np.array([0.0, 0, 0, 1, 1, 1]), np.array(positive) == 1)
+    assert found.intercept == pytest.approx(intercept * (certain - np.log(2)), abs=1e-3)
