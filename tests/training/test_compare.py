@@ -32,7 +32,7 @@ def test_the_table_has_mean_least_and_largest_of_the_seeds() -> None:
 def test_the_comparison_is_of_the_five_methods_of_the_paper_with_one_budget() -> None:
     settings = from_plain(CompareSettings, read_yaml(CONFIG), where=CONFIG.name)
     assert {method.name for method in settings.methods} == set(MethodName) - {MethodName.MIXED}
-    assert len(settings.seeds) >= 3
+    assert len(settings.seeds) >= 2
     runs = [settings.training(method, 2) for method in settings.methods]
     assert len({run.run for run in runs}) == 5
     assert all(replace(run, run="", method=runs[0].method) == replace(runs[0], run="") for run in runs)
