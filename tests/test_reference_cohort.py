@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fmcib_module.adapters import reference_file
+from fmcib_module.adapters.runner import load_encoder
 from fmcib_module.adapters.weights import verify
 from fmcib_module.cli import app
+from fmcib_module.core.acceptance import reference_patches
 from fmcib_module.core.conventions import Flag
 from fmcib_module.core.errors import InputError, WeightsError
 from fmcib_module.core.ledger import Ledger
@@ -107,3 +109,13 @@ def test_a_damaged_file_says_how_to_make_it_again(tmp_path: Path) -> None:
     (tmp_path / "own.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="weights reference"):
         reference_file.read_reference(tmp_path / "own.safetensors")
+
+
+def test_mini_comes_with_a_reference_and_the_example_lies_within_it_but_noise_does_not() -> None:
+    reference = reference_file.find_reference(verify("mini").sha256, "published")
+    assert reference is not None
+    noise = np.random.default_rng(0).random((4, 50, 50, 50), dtype=np.float32) * 3  # up to 8,000 HU, voxel by voxel
+    features = load_encoder("mini").encode(np.concatenate([noise, reference_patches()]))
+    shares = reference_distances(features, reference) / reference.limit
+    assert min(shares[:4]) > 1
+    assert max(shares[4:]) < 1

@@ -41,6 +41,7 @@ class LesionSettings:
         table: Lesion table (CSV or Parquet).
         images: Folder that its image paths are relative to, or that holds its DICOM series; "" for the table's own.
         cache: Folder of a cache that `prepare` made, in place of a table.
+        proposals: Of a cache, also the pseudo-lesions that were sought in it: for statistics of how features lie.
         mode: How cubes are cut; a cache has its own.
         irregular: refuse, or resample, slices that are not one uniform grid.
         shared_patients: Take a table in which a patient is in two splits, as in published ones.
@@ -52,6 +53,7 @@ class LesionSettings:
     mode: Mode = Mode.PUBLISHED
     irregular: Irregular = Irregular.REFUSE
     shared_patients: bool = False
+    proposals: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.table) == bool(self.cache):
@@ -91,7 +93,9 @@ def open_lesions(settings: LesionSettings) -> Lesions:
     Raises:
         InputError: The table is wrong, or the cache absent or damaged.
     """
-    return CacheLesions(Path(settings.cache)) if settings.cache else TableLesions(settings)
+    if settings.cache:
+        return CacheLesions(Path(settings.cache), proposals=settings.proposals)
+    return TableLesions(settings)
 
 
 class TableLesions:
@@ -188,14 +192,15 @@ class TableLesions:
 class CacheLesions:
     """`Lesions` of a prepared cache: cubes of whole HU, memory-mapped."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the cache; what was only sought in it (proposals, points of tissue) is no lesion.
+    def __init__(self, folder: Path, *, proposals: bool = False) -> None:
+        """Open the cache; what was only sought in it is no lesion: points of tissue, and proposals unless asked for.
 
         Raises:
             InputError: It is absent, unfinished or damaged, or holds no lesion.
         """
         self._cache = LesionCache(folder)
-        self._lesions = [lesion for lesion in self._cache.lesions if lesion.source in ("table", "roi")]
+        wanted = ("table", "roi", "proposal") if proposals else ("table", "roi")
+        self._lesions = [lesion for lesion in self._cache.lesions if lesion.source in wanted]
         if not self._lesions:
             raise InputError("the cache holds no lesion of a table", folder.name, "prepare it from a lesion table")
         columns = [_columns_of(lesion, self._cache.scans[lesion.scan].image) for lesion in self._lesions]
