@@ -66,6 +66,7 @@ def test_the_same_weights_give_monais_features(widen_factor):
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_gives_monais_gradients_and_running_statistics():
     torch.manual_seed(0)
     theirs = monai_network(0.25).train()

@@ -69,6 +69,7 @@ def assert_features_equal(found: NDArray[np.float32], expected: NDArray[np.float
     assert (np.linalg.norm(found - expected, axis=1) <= RELATIVE_L2 * np.linalg.norm(expected, axis=1)).all()
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_portable_weights_are_those_of_the_reference(portable, feature_env):
     digest = hashlib.sha256()
@@ -87,6 +88,7 @@ def test_features_equal_the_published_implementation(encoders, form, patch, feat
     assert_features_equal(found, golden_features("portable", features))
 
 
+@pytest.mark.slow
 @needs_shared
 def test_features_of_the_seeded_weights_equal_the_published_implementation(feature_env):
     torch.manual_seed(0)
@@ -111,6 +113,7 @@ def test_equal_bits_for_every_batch_size_and_order(engine, precision):
     assert np.array_equal(encoder.encode(patches[order]), expected[order])
 
 
+@pytest.mark.slow
 @needs_shared
 def test_equal_bits_for_every_batch_size_at_full_width(encoders):
     patches = golden_patches("patch")

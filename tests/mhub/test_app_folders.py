@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import fmcib_module.pipeline
 from tests import phantoms
@@ -27,6 +28,7 @@ def test_a_good_input_exits_with_0_and_gives_what_fmcib_run_gives(tmp_path: Path
     assert written["Mhub ROI"].tolist() == expected["Mhub ROI"].tolist() == ["GTV-1", "Node"]
 
 
+@pytest.mark.slow
 def test_a_failed_roi_exits_with_3_also_under_mhubio_s_own_runner(tmp_path: Path) -> None:
     app = tmp_path / "app"
     source = lay_out(app)

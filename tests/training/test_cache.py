@@ -126,6 +126,7 @@ build_cache(settings, folder, told=lambda done, total: when == "between" and os.
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["between", "in a scan"])
 def test_killed_and_continued_the_cache_has_the_same_bytes(tmp_path: Path, when: str) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed"), when], check=False)
@@ -139,6 +140,7 @@ def test_killed_and_continued_the_cache_has_the_same_bytes(tmp_path: Path, when:
     assert scans.cache_bytes(tmp_path / "killed" / "cache") == scans.cache_bytes(tmp_path / "whole" / "cache")
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
     build_cache(scans.make_inputs(tmp_path / "one"), tmp_path / "one")
     build_cache(replace(scans.make_inputs(tmp_path / "two"), workers=2), tmp_path / "two")

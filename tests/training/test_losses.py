@@ -109,6 +109,7 @@ def _rank_losses(rank: int, cases: list[tuple[dict[str, Tensor], float]]) -> lis
     return results
 
 
+@pytest.mark.slow
 @needs_shared
 def test_golden_two_ranks_give_the_published_losses_and_the_whole_batch_s_gradients(tmp_path: Path) -> None:
     cases = [_case(name) for name in TWO_RANKS]

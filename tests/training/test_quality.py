@@ -202,6 +202,7 @@ def test_random_networks_differ_by_seed_and_have_the_statistics_of_real_patches(
     assert 0.1 < first.std() < 10
 
 
+@pytest.mark.slow
 def test_the_verb_writes_a_report_with_every_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

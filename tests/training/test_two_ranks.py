@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -51,6 +52,7 @@ def _rank_gradients(rank: int, names: list[str], views: list[tuple[Tensor, ...]]
     return {name: _gradients(name, Views(lesions, negatives, rows), rank) for name in names}
 
 
+@pytest.mark.slow
 def test_two_ranks_step_as_one_process_does_with_the_whole_batch(tmp_path: Path) -> None:
     views = _views(n=4, n_small_crops=6)
     names = [MethodName.MODIFIED_SIMCLR.value, MethodName.SIMCLR.value, MethodName.SWAV.value]

@@ -99,6 +99,7 @@ def study(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_verb_keeps_maps_pictures_and_what_they_are_of(study):
     with chdir(study):
         assert main(["saliency", "s.yml"]) == 0
