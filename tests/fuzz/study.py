@@ -22,7 +22,7 @@ from tests.chain import rows_of
 from tests.fuzz.mutations import MUTATIONS
 
 MOST_MUTATIONS = 3
-N_FEATURES = 8
+N_FEATURES = 512  # as many as `mini`, under whose name it runs
 
 
 class StandInEncoder:
@@ -32,7 +32,7 @@ class StandInEncoder:
     takes_any_batch = True
 
     def encode(self, patches: Sequence[Patch], *, batch_size: int = 0) -> NDArray[np.float32]:
-        """(n, 8) float32."""
+        """(n, 512) float32."""
         voxels = np.stack([patch.voxels.ravel() for patch in patches])
         quantiles = np.quantile(voxels, np.linspace(0, 1, N_FEATURES), axis=1)
         return np.ascontiguousarray(quantiles.T, dtype=np.float32)

@@ -12,7 +12,7 @@ import pytest
 
 from fmcib_module.core.errors import ConfigError
 from tests import phantoms
-from tests.tools import needs_tool
+from tests.tools import needs_tool, tool
 from training.cohorts.cohort import cohort
 from training.cohorts.manifest import manifest
 from training.lesion_table import read_lesion_table
@@ -132,7 +132,7 @@ def test_what_s5cmd_downloads_becomes_a_lesion_table(tmp_path: Path, s3: str) ->
         client.create_bucket(Bucket=bucket)
         for path in paths:
             client.upload_file(str(path), bucket, f"{key}/{path.name}")
-    command = ["s5cmd", "--endpoint-url", s3, "run", "manifest.s5cmd"]
+    command = [tool("s5cmd"), "--endpoint-url", s3, "run", "manifest.s5cmd"]
     subprocess.run(command, cwd=tmp_path / "list", check=True, capture_output=True, timeout=120)
     settings = {"kind": "dicom", "images": "list/dicom", "output": "out", "rois": ["re:^gtv-?1"]}
     (tmp_path / "cohort.yml").write_text(json.dumps(settings), encoding="utf-8")
