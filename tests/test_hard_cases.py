@@ -241,6 +241,19 @@ def test_a_label_map_is_copied_into_the_derived_seg_that_the_sr_refers_to(tmp_pa
     assert "Error" not in done.stdout + done.stderr
 
 
+def test_a_uid_under_no_known_type_costs_the_report_and_is_named(tmp_path: Path) -> None:
+    """One bit: "UI" becomes "Ui". Found by fuzzing."""
+    study = small_study(tmp_path / "in", seg=False)
+    tag = b"\x20\x00\x0d\x00"
+    for path in study.ct_paths:
+        path.write_bytes(path.read_bytes().replace(tag + b"UI", tag + b"Ui"))
+    ledger = fm.run(tmp_path / "in", tmp_path / "out", pictures=False, report=False)
+    assert ledger.n_lesions == 2
+    (reason,) = {entry.reason for entry in ledger.series if entry.reason}
+    assert reason is not None
+    assert (reason.error, reason.what) == ("PixelDataError", "the header is damaged: NotImplementedError")
+
+
 @pytest.mark.parametrize(("bits", "high"), [(255, 254), (16, 200), (0, -1), (12, 5)])
 def test_bits_that_do_not_fit_are_damage_to_the_slice(tmp_path: Path, bits: int, high: int) -> None:
     study = small_study(tmp_path)

@@ -4,7 +4,7 @@ from typing import Final
 
 import pydicom
 
-from fmcib_module.adapters.dicom_header import READ_ERRORS
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.core.domain import Series
 
 UNKNOWN: Final = "contrast unknown: the header names no agent"

@@ -12,6 +12,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, VR, validate_value
 
 from fmcib_module.adapters.encoded_items import encode_references, replace_item
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import Provenance, RoiSource, Series
 from fmcib_module.core.errors import PixelDataError
@@ -198,6 +199,11 @@ def common_arguments(provenance: Provenance, kind: str, series: Series, content:
 
 def _read_tags(path: Path, tags: Iterable[str], *, where: str) -> Dataset:
     try:
-        return pydicom.dcmread(path, specific_tags=list(tags), force=True, stop_before_pixels=True)
+        ds = pydicom.dcmread(path, specific_tags=list(tags), force=True, stop_before_pixels=True)
+        list(ds)  # values are converted when they are first asked for: damage shows here, not in what uses them
+        return ds
     except (OSError, pydicom.errors.InvalidDicomError) as error:
         raise PixelDataError("the file cannot be read any more", where, "keep INPUT in place during a run") from error
+    except READ_ERRORS as error:
+        what, fix = f"the header is damaged: {type(error).__name__}", "copy the object again from its source"
+        raise PixelDataError(what, where, fix) from error

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 
 from fmcib_module.adapters.derived import is_own_output
 from fmcib_module.adapters.functional_groups import not_hounsfield, read_frames
 from fmcib_module.adapters.header_block import BLOCK_BYTES, read_block
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.core.acquisitions import LabelledSlice
 from fmcib_module.core.conventions import FARTHEST_MM
 from fmcib_module.core.domain import Instance
@@ -60,22 +60,6 @@ _LABELS: Final = (
     "AcquisitionTime",
 )
 """What may tell acquisitions in one series apart, the surest first."""
-
-READ_ERRORS: Final = (
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    InvalidDicomError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""What pydicom and its decoders raise on damaged files; they have no narrower common base."""
 
 _DICOM_SUFFIXES: Final = frozenset({".dcm", ".dicom", ".ima"})
 

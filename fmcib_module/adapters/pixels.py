@@ -12,10 +12,10 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from fmcib_module.adapters.dicom_header import READ_ERRORS
 from fmcib_module.adapters.functional_groups import functional_group
 from fmcib_module.adapters.header_block import BLOCK_BYTES, read_transfer_syntax
 from fmcib_module.adapters.native_pixels import NativeHeader, read_native
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.core.conventions import AIR_HU
 from fmcib_module.core.domain import Instance
 from fmcib_module.core.errors import PixelDataError

@@ -7,8 +7,9 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
-from fmcib_module.adapters.dicom_header import READ_ERRORS, Header
+from fmcib_module.adapters.dicom_header import Header
 from fmcib_module.adapters.gsps import read_gsps_lesions
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.adapters.roi_candidates import RoiCandidate, read_dataset, size_flags
 from fmcib_module.adapters.rtstruct import slice_spacing_mm
 from fmcib_module.adapters.sr_seeds import read_sr_lesions

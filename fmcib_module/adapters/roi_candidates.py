@@ -8,7 +8,7 @@ from typing import Any
 
 import pydicom
 
-from fmcib_module.adapters.dicom_header import READ_ERRORS
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.core.conventions import PATCH_SIZE, PATCH_SPACING_MM, Flag
 from fmcib_module.core.domain import Point, RoiSource, Seed, Series
 from fmcib_module.core.errors import FrameOfReferenceError, InputError

@@ -6,7 +6,8 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from fmcib_module.adapters.dicom_header import READ_ERRORS, Header, read_up_to
+from fmcib_module.adapters.dicom_header import Header, read_up_to
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.domain import RoiSource
 from fmcib_module.core.errors import InputError

@@ -14,7 +14,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 
-from fmcib_module.adapters.dicom_header import READ_ERRORS
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.adapters.roi_candidates import (
     RoiCandidate,
     frame_of_reference_flags,

@@ -11,8 +11,9 @@ import pydicom
 from pydicom.tag import Tag
 
 from fmcib_module.adapters.derived import is_own_output
-from fmcib_module.adapters.dicom_header import CT_CLASSES, READ_ERRORS
+from fmcib_module.adapters.dicom_header import CT_CLASSES
 from fmcib_module.adapters.header_block import read_block
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.adapters.roi_references import RTSTRUCT_CLASS, SEG_CLASSES
 from fmcib_module.core.errors import InputError
 
