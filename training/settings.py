@@ -144,6 +144,7 @@ class MethodSettings:
         descriptor_weight: Mixed: of guessing the hand-made features.
         fine_weight: Mixed: of guessing finer ones, that features are not judged by (fine_descriptors.py).
         surroundings_weight: Mixed: of guessing what lies around the patch (surroundings.py).
+        aligned_weight: Mixed: of single features each being one of the guessed, so that these are of equal weight.
         spread_weight: Mixed: of variance and decorrelation.
         agreement_weight: Mixed: of each feature's agreement between the two views, so that features are stable.
         channels: Auto-encoder: channels of the encoder's layers, each at half the resolution before; empty chooses
@@ -161,6 +162,7 @@ class MethodSettings:
     descriptor_weight: float = 1.0
     fine_weight: float = 0.0
     surroundings_weight: float = 0.0
+    aligned_weight: float = 0.0
     spread_weight: float = 1.0
     agreement_weight: float = 0.0
     channels: tuple[int, ...] = ()

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fmcib_module.core.errors import ConfigError
 from tests.training import scans
 from training.batches import PatchBatch, Views
 from training.cache import LesionCache
 from training.data import CacheSource
 from training.fine_descriptors import BALLS_MM, FINE_NAMES, describe_finely
 from training.methods import Progress, make_method
-from training.methods.mixed import Guess, known_error
+from training.methods.mixed import Guess, aligned_error, known_error
 from training.mixed_views import MixedViews
 from training.prepare import build_cache
 from training.pretrain import run
@@ -156,12 +157,48 @@ def test_a_guess_that_is_right_costs_nothing_and_what_is_not_known_does_not_coun
     nn.init.zeros_(guess.linear.bias)
     described = describe(patches)
     right = (described - described.mean(0)) / described.std(0, correction=0)
-    assert guess(right.repeat(2, 1), patches).item() == pytest.approx(0, abs=1e-6)
-    assert guess(right.repeat(2, 1) + 3, patches).item() == pytest.approx(2.5, rel=1e-3)  # smooth L1 of 3
+    assert known_error(guess.linear(right), guess.describe(patches)).item() == pytest.approx(0, abs=1e-6)
+    assert known_error(guess.linear(right + 3), guess.describe(patches)).item() == pytest.approx(2.5, rel=1e-3)
     nan = float("nan")
     guessed, wanted = torch.tensor([[1.0, 9.0], [0.0, 2.0]]), torch.tensor([[1.0, nan], [3.0, nan]])
     assert known_error(guessed, wanted).item() == pytest.approx(2.5 / 2)
     assert known_error(guessed, torch.full((2, 2), nan)).item() == 0
+
+
+def test_aligned_features_say_one_thing_each_and_the_rest_are_free() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randn(64, 3, generator=generator)
+    targets = (targets - targets.mean(0)) / targets.std(0, correction=0)
+    free = torch.randn(64, 2, generator=generator)
+    said = torch.cat([2 * targets + 5, 0.1 * targets - 7, free], dim=1)
+    error, n_aligned = aligned_error(said, targets)
+    assert n_aligned == 6
+    assert error.item() == pytest.approx(0, abs=1e-3)
+    swapped, _ = aligned_error(said[:, [1, 0, 2, 3, 4, 5, 6, 7]], targets)
+    assert swapped > 0.1  # the same span, but not feature by feature
+    unknown = targets.clone()
+    unknown[:32, 0] = float("nan")
+    assert torch.isfinite(aligned_error(said, unknown)[0])
+    with pytest.raises(ConfigError, match="2 features cannot each say one of 3 things"):
+        aligned_error(free, targets)
+
+
+def test_alignment_is_learned() -> None:
+    """Of a network's features, those that are aligned come to follow what they should say of unseen patches."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 8), nn.Softplus())
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    inputs = torch.randn(512, 6)
+    targets = torch.stack([inputs[:, 0] * 2, inputs[:, 1].abs(), inputs[:, 2] + inputs[:, 3]], dim=1)
+    targets = (targets - targets.mean(0)) / targets.std(0)
+    for _ in range(300):
+        optimiser.zero_grad()
+        torch.autograd.backward([aligned_error(network(inputs[:256]), targets[:256])[0]])
+        optimiser.step()
+    with torch.no_grad():
+        said = network(inputs[256:])
+    follows = [np.corrcoef(said[:, n], targets[256:, n % 3])[0, 1] for n in range(6)]
+    assert min(follows) > 0.8
 
 
 def test_the_mixed_loss_is_its_parts_by_their_weights() -> None:

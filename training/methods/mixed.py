@@ -1,6 +1,6 @@
 """Mixed SimCLR: other lesions are negatives, features say what hand-made ones say, and do not repeat each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fmcib_module.core.conventions import AIR_HU, HU_RANGE
+from fmcib_module.core.errors import ConfigError
 from training.batches import Views
 from training.descriptors import NAMES, describe
 from training.fine_descriptors import FINE_NAMES, describe_finely
@@ -47,22 +48,34 @@ class MixedSimCLR(ResNetMethod):
     def forward(self, views: Views, progress: Progress) -> StepOutput:
         """Compute this rank's loss; what is described is `views.target`, or the first view where there is none."""
         first, second = self.encode_views(views.lesions[:2])
+        both, weights = torch.cat([first, second]), self._settings
         loss: Tensor = self.loss(self.head(first), self.head(second))
-        both, whole = torch.cat([first, second]), views.lesions[0] if views.target is None else views.target
-        loss = loss + self._settings.descriptor_weight * self.guess(both, whole)
-        if self.fine_guess is not None:
-            loss = loss + self._settings.fine_weight * self.fine_guess(both, whole)
-        if self.surroundings_guess is not None and views.surroundings is not None:
-            guessed = self.surroundings_guess(both)
-            loss = loss + self._settings.surroundings_weight * known_error(guessed, views.surroundings.repeat(2, 1))
-        spread = (variance_and_covariance(gathered(first)) + variance_and_covariance(gathered(second))) / 2
-        loss = loss + self._settings.spread_weight * spread
-        loss = loss + self._settings.agreement_weight * disagreement(gathered(first), gathered(second))
+        targets: list[Tensor] = []
+        for guess, target, weight in self._guesses(views):
+            targets.append(target.repeat(2, 1))
+            loss = loss + weight * known_error(guess(both), targets[-1])
+        free = 0
+        if weights.aligned_weight:
+            error, free = aligned_error(both, torch.cat(targets, dim=1))
+            loss = loss + weights.aligned_weight * error
+        if free < self.n_features:
+            spreads = [variance_and_covariance(gathered(rows[:, free:])) for rows in (first, second)]
+            loss = loss + weights.spread_weight * (spreads[0] + spreads[1]) / 2
+        loss = loss + weights.agreement_weight * disagreement(gathered(first), gathered(second))
         return StepOutput(loss, (first.detach(), second.detach()))
+
+    def _guesses(self, views: Views) -> Iterator[tuple[nn.Module, Tensor, float]]:
+        """What is guessed: the guess, what it should say of each lesion, and its weight."""
+        whole = views.lesions[0] if views.target is None else views.target
+        yield self.guess.linear, self.guess.describe(whole), self._settings.descriptor_weight
+        if self.fine_guess is not None:
+            yield self.fine_guess.linear, self.fine_guess.describe(whole), self._settings.fine_weight
+        if self.surroundings_guess is not None and views.surroundings is not None:
+            yield self.surroundings_guess, views.surroundings, self._settings.surroundings_weight
 
 
 class Guess(nn.Module):
-    """A linear guess of standardised hand-made features of the patches, from features of two views of each.
+    """A linear guess of standardised hand-made features of the patches.
 
     Args:
         n_features: Of the encoder.
@@ -76,16 +89,35 @@ class Guess(nn.Module):
         self.standardise = nn.BatchNorm1d(n_described, affine=False, momentum=0.05)
         self._describe = describe
 
-    def forward(self, features: Tensor, patches: Tensor) -> Tensor:
-        """Mean error of the guess.
+    @torch.no_grad()
+    def describe(self, patches: Tensor) -> Tensor:
+        """(n, 1, 50, 50, 50) scaled -> (n, n_described) standardised over the batch."""
+        standard: Tensor = self.standardise(self._describe(patches * HU_RANGE + AIR_HU))
+        return standard
 
-        Args:
-            features: (2n, n_features), first all first views.
-            patches: (n, 1, 50, 50, 50) scaled.
-        """
-        with torch.no_grad():
-            described = self.standardise(self._describe(patches * HU_RANGE + AIR_HU)).clamp(-FARTHEST, FARTHEST)
-        return functional.smooth_l1_loss(self.linear(features), described.repeat(2, 1))
+
+def aligned_error(features: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """How far single standardised features are from what they should say; each target has as many as there is room for.
+
+    A linear guess may hide in directions of little variance, which a penalised probe does not see; this one cannot.
+
+    Args:
+        features: (n, d), over a batch.
+        targets: (n, k) standardised, NaN where not known.
+
+    Returns:
+        Mean error, and how many of the features, from the first on, are aligned.
+
+    Raises:
+        ConfigError: There are more targets than features.
+    """
+    copies = features.shape[1] // targets.shape[1]
+    if copies == 0:
+        found = f"{features.shape[1]} features cannot each say one of {targets.shape[1]} things"
+        raise ConfigError(found, "method: aligned_weight", "use a wider network, or 0")
+    wanted = targets.repeat(1, copies)
+    standard = functional.batch_norm(features[:, : wanted.shape[1]], None, None, training=True)
+    return known_error(standard, wanted), wanted.shape[1]
 
 
 def known_error(guessed: Tensor, described: Tensor) -> Tensor:
