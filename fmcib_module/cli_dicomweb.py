@@ -8,7 +8,7 @@ from pathlib import Path
 from fmcib_module.cli_display import Display
 from fmcib_module.core.errors import ConfigError, PeerError
 from fmcib_module.core.ledger import ExitCode
-from fmcib_module.output import read_ledger
+from fmcib_module.ledger_file import read_ledger
 
 
 @contextmanager

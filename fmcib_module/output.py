@@ -14,71 +14,31 @@ from types import TracebackType
 from typing import Any, Self
 
 from fmcib_module.adapters.atomic import write_bytes
+from fmcib_module.adapters.identifiers import name_patient
 from fmcib_module.adapters.output_lock import OutputLock
+from fmcib_module.adapters.salt import FolderSalt
 from fmcib_module.adapters.tables import CohortWriter, read_series_csv
 from fmcib_module.core.domain import SeriesReport
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.extractors import CARDS
-from fmcib_module.core.ledger import LEDGER_NAME, LEDGER_SCHEMA, Ledger, ProblemEntry, SeriesEntry, Status
+from fmcib_module.core.ledger import LEDGER_NAME, Ledger, ProblemEntry, SeriesEntry, Status
 from fmcib_module.core.naming import (
     COMPARISON_NAMES,
     EXTRACTOR_SUFFIXES,
+    PATIENTS_NAME,
     PICTURE_FOLDER,
     REPORT_NAME,
     extractor_stem,
-    is_safe_file,
-    is_safe_name,
 )
 from fmcib_module.core.report import series_rows
+from fmcib_module.ledger_file import FORCE, read_ledger
+from fmcib_module.patients import write_patients
 
 EXTRACTOR_TABLES = [f"{extractor_stem(card.name)}{suffix}" for card in CARDS for suffix in EXTRACTOR_SUFFIXES]
 """Tables over the whole run that `extractors` asks for."""
 
 FLUSH_AFTER_S = 5.0
 """The ledger is rewritten at most this often; a killed run repeats only what came after."""
-
-
-def read_ledger(folder: Path) -> Ledger | None:
-    """The ledger of an output folder, None if there is none.
-
-    Raises:
-        OutputError: There is one that cannot be read.
-    """
-    try:
-        return parse_ledger((folder / LEDGER_NAME).read_bytes(), LEDGER_NAME)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _not_readable(error, LEDGER_NAME) from error
-
-
-def parse_ledger(content: bytes, name: str) -> Ledger:
-    """The ledger that a file holds.
-
-    Args:
-        content: JSON.
-        name: The file's, for messages.
-
-    Raises:
-        OutputError: It is none of ours, is damaged, or names files that could lie outside OUTPUT.
-    """
-    from pydantic import TypeAdapter  # only where there is a ledger to read: a first run starts without it
-
-    try:
-        raw = json.loads(content)
-        if raw["schema"] != LEDGER_SCHEMA:
-            raise OutputError(f"ledger has schema {raw['schema']!r}", name, f"this version reads {LEDGER_SCHEMA}")
-        ledger = TypeAdapter(Ledger).validate_python(
-            {key: raw[key] for key in ("run", "series", "problems", "ignored_files", "complete")}
-        )
-        written = [entry for entry in ledger.series if entry.output]
-        unsafe = [entry.output for entry in written if not is_safe_name(entry.output)]
-        unsafe += [name for entry in written for name in entry.files if not is_safe_file(name)]
-        if unsafe:
-            raise OutputError(f"ledger names {unsafe[0]!r}, which is no file of ours", name, _FORCE)
-        return ledger
-    except (ValueError, KeyError, TypeError) as error:  # pydantic's own error is a ValueError
-        raise _not_readable(error, name) from error
 
 
 class EarlierResults:
@@ -90,7 +50,8 @@ class EarlierResults:
 
     Attributes:
         folder: OUTPUT.
-        encoder: What computed the earlier features; empty where there are none.
+        facts: What the earlier ledger says of its series as a whole: the encoder, and the salt of its pseudonyms.
+        salt: Of pseudonyms, from now on.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], *, force: bool = False) -> None:
@@ -106,7 +67,8 @@ class EarlierResults:
         """
         self.folder = folder
         self._run = run
-        self.encoder: Mapping[str, Any] = {}
+        self.salt = FolderSalt(folder)
+        self.facts: Mapping[str, Any] = {}
         self._entries = self._load(force=force)
 
     def taken_over(self, output_name: str, input_sha256: str) -> SeriesEntry | None:
@@ -145,7 +107,7 @@ class EarlierResults:
             return {}
         if previous is None:
             if (self.folder / "features.parquet").exists() and not force:
-                raise OutputError("OUTPUT holds results without a ledger", self.folder.name, _FORCE)
+                raise OutputError("OUTPUT holds results without a ledger", self.folder.name, FORCE)
             return {}
         if force:
             self._remove(previous)
@@ -153,8 +115,10 @@ class EarlierResults:
         keys = ("settings_sha256", "weights_sha256", "extractors", "heads", "version")
         if changed := [key for key in keys if previous.run.get(key) != self._run.get(key)]:
             what = f"OUTPUT holds results of another configuration (different: {', '.join(changed)})"
-            raise OutputError(what, self.folder.name, _FORCE)
-        self.encoder = previous.run.get("encoder", {})
+            raise OutputError(what, self.folder.name, FORCE)
+        self.facts = {key: previous.run[key] for key in ("encoder", "salt_id") if previous.run.get(key)}
+        if self.facts.get("salt_id", self.salt.id) != self.salt.id:
+            raise OutputError("OUTPUT holds pseudonyms of another salt", self.folder.name, f"give that one, {FORCE}")
         return {entry.output: entry for entry in previous.series if entry.output}
 
     def _remove(self, previous: Ledger) -> None:
@@ -166,7 +130,7 @@ class EarlierResults:
             for folder in (inside / PICTURE_FOLDER, inside):
                 if entry.output and folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-        for name in ("features.csv", "features.parquet", *COMPARISON_NAMES, *EXTRACTOR_TABLES):
+        for name in ("features.csv", "features.parquet", PATIENTS_NAME, *COMPARISON_NAMES, *EXTRACTOR_TABLES):
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -192,9 +156,8 @@ class RunOutput:
             with ExitStack() as unless_prepared:
                 unless_prepared.callback(self._lock.release)
                 self._earlier = EarlierResults(folder, run, force=force)
-                if self._earlier.encoder:  # what computed the series that are taken over
-                    self._describe(encoder=self._earlier.encoder)
-                for name in (REPORT_NAME, *COMPARISON_NAMES, *EXTRACTOR_TABLES):
+                self._describe(**self._earlier.facts)  # of the series that are taken over
+                for name in (REPORT_NAME, PATIENTS_NAME, *COMPARISON_NAMES, *EXTRACTOR_TABLES):
                     (folder / name).unlink(missing_ok=True)
                 self._flush()
                 unless_prepared.pop_all()
@@ -212,6 +175,8 @@ class RunOutput:
         complete = False
         try:
             self._cohort.__exit__(kind, error, trace)
+            if error is None:
+                write_patients(self.folder, self.ledger)
             complete = error is None
         finally:
             self.ledger = replace(self.ledger, complete=complete, run={**self.ledger.run, "finished": now()})
@@ -230,8 +195,12 @@ class RunOutput:
     def add(self, entry: SeriesEntry, report: SeriesReport | None = None) -> None:
         """Put a series on the ledger and its lesions into the cohort tables.
 
-        Without a report, the lesions are read back from the series' own table.
+        Without a report, the lesions are read back from the series' own table. A series with lesions gets its patient's
+        pseudonym from the report.
         """
+        if report is not None and report.lesions and report.series.instances:
+            entry = replace(entry, patient=name_patient(report.series, self._earlier.salt.value()))
+            self._describe(salt_id=self._earlier.salt.id)
         table = self.folder / entry.output / "features.csv"
         if entry.files and report is not None:
             self._cohort.add(series_rows(report), table)
@@ -267,18 +236,10 @@ class RunOutput:
         self._last_flush = time.monotonic()
 
 
-_FORCE = "choose another folder, or use --force to replace them"
-
-
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def _not_readable(error: Exception, name: str) -> OutputError:
-    reason = type(error).__name__
-    return OutputError(f"ledger cannot be read ({reason})", name, "choose another folder, or use --force")
 
 
 def _not_writable(error: OSError) -> OutputError:

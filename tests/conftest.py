@@ -1,4 +1,7 @@
-"""Tests marked `gpu` are skipped, with the reason, where there is no CUDA device; the small network is loaded once."""
+"""Tests marked `gpu` are skipped, with the reason, where there is no CUDA device; the network is loaded once.
+
+Pseudonyms have one salt, so that outputs of several runs can be compared; tests of salts take it away.
+"""
 
 from collections.abc import Iterator
 
@@ -15,6 +18,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _name_patients_alike() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FMCIB_SALT", "the salt of all tests")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ from fmcib_module.cli import main
 from fmcib_module.core.errors import ConfigError, OutputError
 from fmcib_module.core.heads import Head, HeadKind
 from fmcib_module.core.ledger import ExitCode
-from fmcib_module.output import read_ledger
+from fmcib_module.ledger_file import read_ledger
 from tests import phantoms
 from tests.adapters.report_builders import PRIVATE_CODE_WARNING, dciodvfy_complaints, dcmqi_values
 from tests.chain import LESIONS, features_of, rows_of

@@ -7,7 +7,8 @@ from PIL import Image
 from fmcib_module import run
 from fmcib_module.adapters.picture_writer import COLOURS, HEADER, panel_left
 from fmcib_module.core.picture import PANEL_PIXELS
-from fmcib_module.output import read_ledger, sha256_of
+from fmcib_module.ledger_file import read_ledger
+from fmcib_module.output import sha256_of
 from tests import phantoms
 from tests.chain import LESIONS
 

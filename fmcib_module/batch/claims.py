@@ -41,7 +41,7 @@ DEAD_AFTER_S: Final = 120.0
 MOST_ATTEMPTS: Final = 3
 """A worker that dies as often as this on one item is taken to die of it."""
 
-_IF_ANY: Final = ("extractors", "heads")
+_IF_ANY: Final = ("extractors", "heads", "salt_id")
 """Beside the configuration, where a run has any."""
 
 _CONFIGURATION: Final = ("settings_sha256", "weights_sha256", "version")

@@ -13,12 +13,14 @@ from fmcib_module.batch.items import Shard
 from fmcib_module.batch.manifest import read_manifest
 from fmcib_module.batch.merge import gather, write_cohort
 from fmcib_module.batch.retry import StoreError
+from fmcib_module.batch.salt import agreed_salt
 from fmcib_module.batch.storage import local_path, scheme_of
 from fmcib_module.batch.store import open_store
 from fmcib_module.batch.worker import JobPlan, Outcome
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import Ledger
-from fmcib_module.output import parse_ledger
+from fmcib_module.core.pseudonyms import salt_id
+from fmcib_module.ledger_file import parse_ledger
 from fmcib_module.pipeline import check_settings, describe_run
 from fmcib_module.progress import Progress
 from fmcib_module.settings import Settings
@@ -89,6 +91,8 @@ def run_batch(
     run = describe_run(settings, provenance)
     try:
         store = open_store(output, anonymous=options.anonymous)
+        salt = agreed_salt(store)
+        run["salt_id"] = salt_id(salt)
         describe_once(store, run)
         mine = items if options.merge_only else options.shard.choose(items)
         reasons: dict[str, str] = {}
@@ -101,6 +105,7 @@ def run_batch(
                 provenance=provenance,
                 scratch=options.scratch,
                 scratch_bytes=int(options.scratch_gb * GIGABYTE),
+                salt=salt,
                 anonymous=options.anonymous,
             )
             with signs_of_life(store, plan.job):

@@ -15,13 +15,16 @@ from fmcib_module.batch.store import Store
 from fmcib_module.comparison_tables import write_comparisons
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import LEDGER_NAME, Ledger, ProblemEntry, Reason, SeriesEntry
-from fmcib_module.core.naming import COMPARISON_NAMES, extractor_stem
-from fmcib_module.output import EXTRACTOR_TABLES, RunOutput, parse_ledger
+from fmcib_module.core.naming import COMPARISON_NAMES, PATIENTS_NAME, extractor_stem
+from fmcib_module.ledger_file import parse_ledger
+from fmcib_module.output import EXTRACTOR_TABLES, RunOutput
 from fmcib_module.report import write_report
 from fmcib_module.series_writer import CSV_NAME
 from fmcib_module.settings import Settings
 from fmcib_module.side_by_side import write_extractor_tables
 from fmcib_module.streams import prefetch
+
+COHORT_NAMES: Final = ("features.csv", "features.parquet", PATIENTS_NAME)
 
 READERS: Final = 16
 """Records and tables that are read from a bucket at once."""
@@ -88,7 +91,7 @@ def write_cohort(store: Store, gathered: Ledger, settings: Settings, scratch: Pa
     write_comparisons(folder, out.ledger, settings)
     write_extractor_tables(folder, out.ledger, settings)
     if store.folder is None:
-        for name in ("features.csv", "features.parquet", *COMPARISON_NAMES, *EXTRACTOR_TABLES, LEDGER_NAME):
+        for name in (*COHORT_NAMES, *COMPARISON_NAMES, *EXTRACTOR_TABLES, LEDGER_NAME):
             if (folder / name).is_file():
                 store.upload(name, folder / name)
         shutil.rmtree(folder)

@@ -26,8 +26,11 @@ class Store(Protocol):
 
     folder: Path | None
 
-    def create(self, name: str, content: bytes) -> bool:
-        """Write a file whole, only if it is not there; whether it is now there because of this call."""
+    def create(self, name: str, content: bytes, *, private: bool = False) -> bool:
+        """Write a file whole, only if it is not there; whether it is now there because of this call.
+
+        A private one can be read by its owner alone; in a bucket, by those who can read the bucket.
+        """
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole, whether it is there or not."""
@@ -71,13 +74,14 @@ class FolderStore:
         self.folder: Path | None = folder
         self._folder = folder
 
-    def create(self, name: str, content: bytes) -> bool:
+    def create(self, name: str, content: bytes, *, private: bool = False) -> bool:
         """As `Store.create`: link(2) fails where the name is taken, also over NFS."""
         path = self._folder / name
         with translated_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
             try:
+                temporary.touch(mode=0o600 if private else 0o666)
                 temporary.write_bytes(content)
                 os.link(temporary, path)
             except FileExistsError:
@@ -124,7 +128,7 @@ class BucketStore:
         self._fs: Any = file_system(self._scheme, anonymous=anonymous)
         self._root = str(self._fs._strip_protocol(url.rstrip("/")))
 
-    def create(self, name: str, content: bytes) -> bool:
+    def create(self, name: str, content: bytes, *, private: bool = False) -> bool:
         """As `Store.create`; an answer that was lost is told from a file of somebody else by its content."""
         taken = False
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from fmcib_module import steps
 from fmcib_module.adapters.dicom_import import scan_folder
+from fmcib_module.adapters.identifiers import name_patient
 from fmcib_module.batch.claims import MOST_ATTEMPTS, Claim, Claims, Task
 from fmcib_module.batch.encode import DescribedEncoder
 from fmcib_module.batch.fetch import Fetched, Fetcher, Scratch
@@ -40,6 +41,7 @@ class JobPlan:
         provenance: What makes the features.
         scratch: Folder for downloads, on each machine.
         scratch_bytes: Most of it that one worker fills.
+        salt: Of pseudonyms.
         anonymous: Send no credentials to object stores.
     """
 
@@ -50,6 +52,7 @@ class JobPlan:
     provenance: Provenance
     scratch: Path
     scratch_bytes: int
+    salt: str = field(repr=False)
     anonymous: bool = False
 
 
@@ -191,6 +194,8 @@ class Worker:
             else:
                 entry, report = steps.write(work, self._written, settings=plan.settings, provenance=plan.provenance)
                 entry = self._others.add(work, report, entry, self._written)
+                if report.lesions:
+                    entry = replace(entry, patient=name_patient(work.series, plan.salt))
                 self._upload(entry)
                 item.entries.append(entry)
         except (StoreError, OutputError) as error:

@@ -167,6 +167,7 @@ class SeriesEntry:
         timings_s: Stage -> seconds.
         notes: What was left out on purpose, and what the header does not say ("contrast unknown: ...").
         identifiers: Keyword -> value of who the series is of; empty unless asked for.
+        patient: Pseudonym of whose it is, see `pseudonyms.name_of`; empty where it has no lesions.
     """
 
     series_uid: str
@@ -183,6 +184,7 @@ class SeriesEntry:
     timings_s: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     identifiers: dict[str, str] = field(default_factory=dict)
+    patient: str = ""
 
     @classmethod
     def skipped(cls, series: Series, reason: Reason) -> "SeriesEntry":
@@ -214,7 +216,8 @@ class Ledger:
     """The whole run.
 
     Attributes:
-        run: What made the results: version, versions, settings, settings_sha256, weights, encoder, started, finished.
+        run: What made the results: version, versions, settings, settings_sha256, weights, encoder, salt_id, started,
+            finished.
         series: One entry per series, in the order of processing.
         problems: Files that could not be used.
         ignored_files: How many files were not imaging data.

@@ -16,6 +16,9 @@ COMPARISON_NAMES: Final = (STABILITY_NAME, ICC_NAME, MODES_NAME)
 EXTRACTOR_SUFFIXES: Final = (".csv", ".parquet", ".names.csv")
 """Of the tables of another extractor over the whole run, behind `extractor_stem`."""
 
+PATIENTS_NAME: Final = "patients.csv"
+"""Which series with lesions are of one patient, by pseudonym."""
+
 REPORT_NAME: Final = "report.html"
 """Made of everything else in the folder, so it is not on the ledger and goes when results change."""
 

@@ -5,7 +5,7 @@ from mhubio.core import Module
 from fmcib_module.cli_display import show_ledger
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import ExitCode
-from fmcib_module.output import read_ledger
+from fmcib_module.ledger_file import read_ledger
 
 from .handover import LEDGER, find_data
 from .workflow import exit_on_error

@@ -15,7 +15,7 @@ from fmcib_module.batch.items import Item, SeedRow, Shard
 from fmcib_module.core.conventions import Mode
 from fmcib_module.core.errors import ConfigError, OutputError
 from fmcib_module.core.ledger import ExitCode
-from fmcib_module.output import read_ledger
+from fmcib_module.ledger_file import read_ledger
 from fmcib_module.pipeline import run
 from fmcib_module.settings import Settings
 from tests import phantoms
