@@ -27,6 +27,9 @@ CLINICAL_SHAPE: Final = (300, 512, 512)
 TINY_SHAPE: Final = (40, 64, 64)
 """For smoke tests."""
 
+SMALL_SHAPE: Final = (12, 64, 64)
+"""Of scans that there are thousands of."""
+
 SPACING_MM: Final = (0.8, 0.8, 1.25)
 """Between columns, rows, slices."""
 
@@ -147,15 +150,17 @@ def make_single(work: Path, shape_kji: tuple[int, int, int], lesion_counts: list
         write_seeds(single / f"published_{count}.csv", points[:count], image=str((single / "scan.nrrd").resolve()))
 
 
-def make_cohort(work: Path, shape_kji: tuple[int, int, int], series_counts: list[int], lesions_each: int) -> None:
-    """cohort_N with N series of `lesions_each` lesions; smaller cohorts are hard links into the largest."""
-    largest = work / "cohort"
+def make_cohort(
+    work: Path, shape_kji: tuple[int, int, int], series_counts: list[int], lesions_each: int, name: str = "cohort"
+) -> None:
+    """NAME_N with N series of `lesions_each` lesions; smaller cohorts are hard links into the largest."""
+    largest = work / name
     uids = write_series(largest, shape_kji, max(series_counts))
     for number, uid in enumerate(uids):
         points = lesion_points(shape_kji, lesions_each, seed=number)
         write_seeds(largest / f"{number:03d}" / "seeds.csv", points, series_uid=uid)
     for count in series_counts:
-        for source, target in _linked(largest, work / f"cohort_{count}", count):
+        for source, target in _linked(largest, work / f"{name}_{count}", count):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.hardlink_to(source)
 
@@ -175,18 +180,20 @@ def _check_space(work: Path, shape_kji: tuple[int, int, int], n_scans: int) -> N
 def main() -> None:
     """Make what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["single", "cohort", "weights"])
+    parser.add_argument("kind", choices=["single", "cohort", "tree", "weights"])
     parser.add_argument("work", type=Path)
     parser.add_argument("--counts", type=json.loads, default=[1], help="JSON list of lesion or series counts")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
-    shape = TINY_SHAPE if options.tiny else CLINICAL_SHAPE
+    shape = SMALL_SHAPE if options.kind == "tree" else TINY_SHAPE if options.tiny else CLINICAL_SHAPE
     options.work.mkdir(parents=True, exist_ok=True)
-    _check_space(options.work, shape, max(options.counts) if options.kind == "cohort" else 2)
+    _check_space(options.work, shape, max(options.counts) if options.kind in ("cohort", "tree") else 2)
     if options.kind == "single":
         make_single(options.work, shape, options.counts)
     elif options.kind == "cohort":
         make_cohort(options.work, shape, options.counts, lesions_each=2)
+    elif options.kind == "tree":
+        make_cohort(options.work, shape, options.counts, lesions_each=1, name="tree")
     else:
         write_weights(options.work / WEIGHTS_NAME, widen_factor=0.25 if options.tiny else 2.0)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 SAMPLE_S: Final = 0.25
-"""How often the memory of a process tree is looked at."""
+"""How often the memory and the open files of a process tree are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,14 @@ class Measured:
         cpu_seconds: User and system time of the process and its children.
         peak_mib: Largest resident memory, MiB.
         others_share: Share of the machine's processor time that others used meanwhile: 0 on a quiet machine.
+        peak_files: Most file descriptors that any one process had open, as far as samples saw.
     """
 
     seconds: float
     cpu_seconds: float
     peak_mib: float
     others_share: float = 0.0
+    peak_files: int = 0
 
 
 class ProcessFailedError(RuntimeError):
@@ -57,18 +59,18 @@ def run_process(command: Sequence[str], log: Path, *, env: Mapping[str, str] | N
         process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}
         )
-        tree = _TreeMemory(process.pid)
+        tree = _TreeWatch(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         seconds, busy = time.perf_counter() - started, _busy_seconds() - busy_before
         process.returncode = os.waitstatus_to_exitcode(status)
-    tree_mib = tree.stop()
+    tree.stop()
     if process.returncode != 0:
         tail = log.read_text(errors="replace")[-2000:]
         msg = f"{' '.join(command[:4])} ... ended with {process.returncode}:\n{tail}"
         raise ProcessFailedError(msg)
     own = usage.ru_utime + usage.ru_stime
     others = max(0.0, busy - own) / (seconds * (os.cpu_count() or 1))
-    return Measured(seconds, own, max(usage.ru_maxrss / 1024, tree_mib), others)
+    return Measured(seconds, own, max(usage.ru_maxrss / 1024, tree.peak_mib), others, tree.peak_files)
 
 
 def run_in_turn(
@@ -110,6 +112,7 @@ def summary(results: Sequence[Measured]) -> dict[str, Any]:
         "median_cpu_s": round(statistics.median(m.cpu_seconds for m in results), 3),
         "median_peak_mib": round(statistics.median(m.peak_mib for m in results), 1),
         "others_share": round(statistics.median(m.others_share for m in results), 3),
+        "peak_files": max(m.peak_files for m in results),
         "all_s": [round(m.seconds, 3) for m in results],
     }
 
@@ -125,27 +128,33 @@ def _stat_fields() -> list[str]:
     return Path("/proc/stat").read_text().splitlines()[0].split()[1:]
 
 
-class _TreeMemory:
-    """Samples the memory of a process and its descendants while there is more than one."""
+class _TreeWatch:
+    """Samples a process and its descendants.
+
+    Attributes:
+        peak_mib: Of the sum while there is more than one, 0 for a single process.
+        peak_files: Descriptors that any one of them had open.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._peak_mib = 0.0
+        self.peak_mib = 0.0
+        self.peak_files = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
-    def stop(self) -> float:
-        """End sampling; the peak in MiB, 0 for a single process."""
+    def stop(self) -> None:
+        """End sampling."""
         self._ended.set()
         self._thread.join()
-        return self._peak_mib
 
     def _sample(self) -> None:
         while not self._ended.wait(SAMPLE_S):
             tree = _tree(self._pid)
+            self.peak_files = max(self.peak_files, *map(_open_files, tree))
             if len(tree) > 1:
-                self._peak_mib = max(self._peak_mib, sum(map(_pss_mib, tree)))
+                self.peak_mib = max(self.peak_mib, sum(map(_pss_mib, tree)))
 
 
 def _tree(pid: int) -> list[int]:
@@ -166,3 +175,10 @@ def _pss_mib(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+def _open_files(pid: int) -> int:
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return 0

@@ -49,6 +49,12 @@ def test_the_peak_covers_the_processes_that_a_process_starts(tmp_path: Path) -> 
     assert measured.seconds > 1.5
 
 
+def test_the_most_open_files_are_told(tmp_path: Path) -> None:
+    code = "import os, time; held = [os.open('/dev/null', os.O_RDONLY) for _ in range(200)]; time.sleep(1)"
+    measured = measured_by_a_small_process(code, tmp_path / "log")
+    assert 200 <= measured.peak_files < 230
+
+
 def test_a_process_that_fails_stops_the_measurement_and_shows_why(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailedError, match="no such scan"):
         run_process([sys.executable, "-c", "raise SystemExit('no such scan')"], tmp_path / "log")
@@ -171,3 +177,13 @@ def test_every_program_runs_on_tiny_inputs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     for heading in ("## Encoder", "## Scaling", "## Import time", "## Loader"):
         assert heading in done.stdout
+
+
+@pytest.mark.slow
+def test_a_tree_of_series_is_measured_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.load", "--quick", "--work", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = json.loads((tmp_path / "load_quick.json").read_text())
+    assert result["complete"]
+    assert result["results"]["series"]["series_written"] == 12
+    assert all(target["met"] for target in result["targets"])
