@@ -136,6 +136,7 @@ def _lesion(n: int, entry: SeriesEntry, roi: RoiEntry, series: int, features: Fe
         "series": series,
         "source": roi.source_uid,
         "picture": picture_path(entry, roi),
+        "patient": entry.patient,
     }
     if roi.stability is not None and roi.stability.cosine_mean is not None:
         found = roi.stability

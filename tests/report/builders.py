@@ -79,7 +79,10 @@ def write_output(
                 (folder / uid / name).write_bytes(png(first + k))
             rois = tuple(RoiEntry.done(seed, name) for seed, name in zip(group, names, strict=True))
             files = dict.fromkeys(filter(None, names), "00")
-            entry = SeriesEntry(uid, "1.2", "CT", Status.OK, Stage.DONE, rois=rois, output=uid, files=files)
+            patient = f"P-{number // 2:016x}"  # two series each
+            entry = SeriesEntry(
+                uid, "1.2", "CT", Status.OK, Stage.DONE, rois=rois, output=uid, files=files, patient=patient
+            )
             entries.append(finish_entry(entry))
     if failed:
         bad = SeriesEntry("1.2.3.99", "1.2", "CT", Status.FAILED, Stage.EXTRACT, rois=tuple(failed))

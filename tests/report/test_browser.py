@@ -141,6 +141,22 @@ def test_a_picture_enlarges_and_arrow_keys_go_on(report, tmp_path):
     assert seen[3:] == [5, True, "1.2.3.17/qc/005-GTV-89.png", True, False]
 
 
+def test_lesions_of_a_patient_are_found_sorted_and_coloured_by_pseudonym(report, tmp_path):
+    script = f"""
+        const column = COLUMNS.find((one) => one.title === 'Patient'); sortBy(column); sortBy(column);
+        const last = {ROWS}.slice(0, 3);
+        byId('search').value = LESIONS[13].patient; refresh();
+        byId('colour').value = 'patient'; byId('colour').dispatchEvent(new Event('input'));
+        document.querySelector('#table .thumb').click();
+        const told = byId('viewer-body').textContent.includes(LESIONS[13].patient);
+        return [last, {ROWS}.sort(), byId('legend').childElementCount, told];"""
+    last, found, colours, told = see(report, tmp_path, script)
+    assert last == [80, 81, 82]
+    assert found == list(range(10, 20))
+    assert colours == 8, "seven patients, and the others"
+    assert told
+
+
 def test_points_of_the_map_show_their_picture_and_open(report, tmp_path):
     script = f"""{PRESS}
         const dot = document.querySelector('.dot[data-place="5"]');

@@ -24,6 +24,7 @@ function detail(lesion) {
     "Marked by": lesion.number === null ? lesion.kind : `${lesion.kind}, number ${lesion.number}`,
     "Source": lesion.source || "–",
     "Series": seriesOf(lesion),
+    "Patient (pseudonym)": lesion.patient || "–",
   };
   if (lesion.stable) {
     const [mean, lowest, done, asked] = lesion.stable;

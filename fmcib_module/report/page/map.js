@@ -8,6 +8,7 @@ const COLOUR_BY = {
   "ROI name": nameOf,
   "source": (x) => x.kind,
   "series": (x) => shortUid(seriesOf(x)),
+  "patient": (x) => shortUid(x.patient) || "–",
 };
 const dots = [];
 let ring = null;

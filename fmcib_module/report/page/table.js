@@ -27,6 +27,9 @@ if (LESIONS.some((x) => x.stable)) {
   COLUMNS.splice(nearestAt, 0, { title: "Stability", key: (x) => x.stable?.[0] ?? null, cell: (x) => x.stable?.[0].toFixed(4) ?? "–", number: true });
 }
 COLUMNS.splice(nearestAt, 0, ...DATA.heads.map(headColumn));
+if (LESIONS.some((x) => x.patient)) { // a pseudonym; images that are not DICOM have none
+  COLUMNS.push({ title: "Patient", key: (x) => x.patient || null, cell: (x) => element("span", { class: "uid short", title: x.patient }, shortUid(x.patient) || "–") });
+}
 
 function headColumn(head) { // of two classes the second one's probability; of more, the likeliest
   const likeliest = (x) => head.outcomes.reduce((best, name) => (scoreOf(x, head, name) > scoreOf(x, head, best) ? name : best));
@@ -70,7 +73,7 @@ function matches(lesion, wanted) {
   if (wanted.flag && !lesion.flags.includes(wanted.flag)) return false;
   if (wanted.kind && lesion.kind !== wanted.kind) return false;
   if (wanted.series && String(lesion.series) !== wanted.series) return false;
-  const text = `${lesion.place + 1} ${nameOf(lesion)} ${lesion.kind} ${seriesOf(lesion)} ${lesion.source}`.toLowerCase();
+  const text = `${lesion.place + 1} ${nameOf(lesion)} ${lesion.kind} ${seriesOf(lesion)} ${lesion.patient} ${lesion.source}`.toLowerCase();
   return wanted.search.toLowerCase().split(" ").every((word) => text.includes(word));
 }
 
