@@ -244,6 +244,7 @@ def test_variants_pass_from_module_to_module(tmp_path: Path) -> None:
     names = sorted(p.relative_to(tmp_path / "by_pipeline") for p in (tmp_path / "by_pipeline").rglob("*.[cn][sp][vz]"))
     assert {path.name for path in names} == {
         "features.csv",
+        "patients.csv",
         "stability.csv",
         "stability_icc.csv",
         "modes.csv",
