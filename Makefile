@@ -56,8 +56,8 @@ fuzz: setup ## 20,000 mutated studies through the chain, hours; FUZZ="--studies 
 fuzz-readers: setup ## ten minutes of coverage-guided fuzzing per reader
 	for target in rtstruct seg csv json markups fcsv; do $(BIN)/python -W ignore -m tests.fuzz.guided $$target || exit 1; done
 
-kills: setup ## kill runs at 100 random moments and compare what resumed runs give, about 5 minutes
-	$(BIN)/python -m tests.faults.kills
+kills: setup ## kill runs and batches at 100 random moments each and compare what resumed ones give, an hour; KILLS="--of run"
+	$(BIN)/python -m tests.faults.kills $(KILLS)
 
 image-test: setup ## as root: build the container image and run it for real; DEVICE=gpu with torch, BATCH=1 with Ray in it
 	tests/image/run.sh $(or $(DEVICE),cpu) $(or $(BATCH),0)

@@ -1,8 +1,9 @@
-"""Kill runs at random moments and go on: `python -m tests.faults.kills --kills 100` (`make kills`).
+"""Kill runs and batches at random moments and go on: `python -m tests.faults.kills --kills 100` (`make kills`).
 
 A process group is killed with SIGKILL at a moment drawn evenly over the time that an undisturbed run takes, and started
 again on the same OUTPUT; after each four kills one run is left alone. What is there after a kill has to be whole, and
-what is there at the end has to equal an undisturbed run, apart from dates.
+what is there at the end has to equal an undisturbed run, apart from dates. Of a batch, driver and workers are killed in
+turn (`batch_kills`).
 """
 
 import argparse
@@ -15,30 +16,45 @@ import time
 from pathlib import Path
 from random import Random
 
+from fmcib_module.adapters.salt import SALT_VARIABLE
 from tests import phantoms
-from tests.faults.outputs import check_whole, comparable
+from tests.faults.outputs import check_whole, comparable, differences
 
 KILLS_PER_RUN = 4
 N_STUDIES = 6
+SALT = "the same in all outputs that are compared"
 
 
 def main() -> int:
     """Run the kills; 0 if every comparison held."""
+    from tests.faults import batch_kills  # takes `start` and `end` from here
+
     parser = argparse.ArgumentParser(prog="tests.faults.kills", description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--of", choices=["run", "batch", "both"], default="both")
+    parser.add_argument("--kills", type=int, default=100, help="of each")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    kinds = {"run": kill_and_resume, "batch": batch_kills.kill_and_resume}
     with tempfile.TemporaryDirectory(prefix="fmcib-kills-") as folder:
-        while_running, repeated = kill_and_resume(Path(folder), options.kills, options.seed)
-    print(f"{options.kills} kills, {while_running} of them while the run went on; {repeated} finished runs equal one")
+        write_studies(Path(folder))
+        for name in kinds if options.of == "both" else (options.of,):
+            hits, compared = kinds[name](Path(folder), options.kills, options.seed)
+            ended = f"{compared} ended ones equal an undisturbed one"
+            print(f"{name}: {options.kills} kills, {hits} while it went on; {ended}")
     return 0
+
+
+def write_studies(folder: Path) -> None:
+    """What is run: six phantoms below folder/in."""
+    for number in range(N_STUDIES):
+        phantoms.write_study(folder / "in" / str(number), seed=number)
 
 
 def kill_and_resume(folder: Path, n_kills: int, seed: int) -> tuple[int, int]:
     """Kill, check, resume, compare.
 
     Args:
-        folder: Empty.
+        folder: Holds the studies in `in`.
         n_kills: How often.
         seed: Of the moments.
 
@@ -49,34 +65,31 @@ def kill_and_resume(folder: Path, n_kills: int, seed: int) -> tuple[int, int]:
         AssertionError: A run ended otherwise than the undisturbed one.
     """
     rng = Random(seed)
-    for number in range(N_STUDIES):
-        phantoms.write_study(folder / "in" / str(number), seed=number)
     started = time.monotonic()
-    assert start(folder / "in", folder / "expected").wait() == 0
+    assert start("run", folder / "in", folder / "expected").wait() == 0
     duration_s = time.monotonic() - started
     expected = comparable(folder / "expected")
     hits = compared = 0
     for kill in range(n_kills):
         output = folder / f"out-{kill // KILLS_PER_RUN}"
-        process = start(folder / "in", output)
+        process = start("run", folder / "in", output)
         time.sleep(rng.uniform(0, duration_s))
         hits += process.poll() is None
         end(process)
         check_whole(output)
         if kill % KILLS_PER_RUN == KILLS_PER_RUN - 1 or kill == n_kills - 1:
-            assert start(folder / "in", output).wait() == 0
-            found = comparable(output)
-            assert found.keys() == expected.keys(), f"kill {kill}: {found.keys() ^ expected.keys()}"
-            different = [name for name in expected if found[name] != expected[name]]
-            assert not different, f"kill {kill}: {different}"
+            assert start("run", folder / "in", output).wait() == 0
+            assert not (different := differences(comparable(output), expected)), f"kill {kill}: {different}"
             compared += 1
     return hits, compared
 
 
-def start(source: Path, output: Path, *options: str) -> "subprocess.Popen[bytes]":
-    """`fmcib run` in a process group of its own."""
-    command = [sys.executable, "-m", "fmcib_module.cli", "run", str(source), str(output), *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+def start(command: str, source: Path, output: Path, *options: str) -> "subprocess.Popen[bytes]":
+    """A command of `fmcib` in a process group of its own; what it says goes to a file beside OUTPUT."""
+    words = [sys.executable, "-m", "fmcib_module.cli", command, str(source), str(output), *options]
+    environment = {**os.environ, SALT_VARIABLE: SALT}
+    with output.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, env=environment)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

@@ -9,13 +9,19 @@ import pydicom
 from PIL import Image
 
 CLOCK_VRS: Final = frozenset({"DA", "TM", "DT"})
-CLOCK_KEYS: Final = frozenset({"timings_s", "started", "finished"})
+CLOCK_KEYS: Final = frozenset({"timings_s", "started", "finished", "load_encoder_s"})
 
 
 def comparable(output: Path) -> dict[str, Any]:
     """Path under OUTPUT -> content without clock."""
     paths = sorted(path for path in output.rglob("*") if path.is_file())
     return {path.relative_to(output).as_posix(): _content(path) for path in paths}
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """Paths that only one of two outputs has, or whose content differs."""
+    only_one = found.keys() ^ expected.keys()
+    return sorted(only_one | {name for name in found.keys() & expected.keys() if found[name] != expected[name]})
 
 
 def check_whole(output: Path) -> None:

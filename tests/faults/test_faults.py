@@ -13,7 +13,8 @@ from fmcib_module.pipeline import run
 from fmcib_module.progress import Progress
 from tests import phantoms
 from tests.chain import reasons
-from tests.faults.kills import kill_and_resume
+from tests.faults import batch_kills
+from tests.faults.kills import kill_and_resume, write_studies
 from tests.faults.outputs import check_whole, comparable
 
 CAN_MOUNT = (
@@ -24,9 +25,18 @@ CAN_MOUNT = (
 
 @pytest.mark.slow
 def test_killed_runs_go_on_to_what_an_undisturbed_run_gives(tmp_path: Path) -> None:
+    write_studies(tmp_path)
     hits, compared = kill_and_resume(tmp_path, n_kills=8, seed=1)
     assert hits > 0
     assert compared == 2
+
+
+@pytest.mark.slow
+def test_a_batch_outlives_its_killed_driver_and_a_killed_worker(tmp_path: Path) -> None:
+    write_studies(tmp_path)
+    hits, compared = batch_kills.kill_and_resume(tmp_path, n_kills=2, seed=1)
+    assert hits > 0
+    assert compared == 1
 
 
 @pytest.mark.slow
