@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import LEDGER_NAME, Ledger, Reason, RoiEntry, SeriesEntry, Stage, Status
 from fmcib_module.core.similarity import nearest_by_cosine, principal_components
+from fmcib_module.core.tsne import tsne
 from fmcib_module.ledger_file import read_ledger
 from fmcib_module.report.comparison import StabilitySummary, read_stability
 
@@ -20,6 +21,13 @@ NEIGHBOURS: Final = 5
 MAP_FROM: Final = 3
 """Lesions from which on a map says anything."""
 
+TSNE_FROM: Final = 30
+TSNE_UP_TO: Final = 2000
+"""Lesions for which t-SNE is drawn too: fewer have no neighbourhoods to show, more would take minutes."""
+
+TSNE_COMPONENTS: Final = 50
+"""Of the features that t-SNE looks at: what lies beyond is mostly noise."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
@@ -28,6 +36,7 @@ class FeatureMap:
     Attributes:
         scores: (n, 2) on the first two principal components.
         shares: (2,) of the variance.
+        tsne: (n, 2) places by t-SNE; None for too few or too many lesions, or where all are alike.
         neighbours: (n, k) places of the nearest lesions.
         cosines: (n, k).
         n_features: Length of a feature vector.
@@ -35,6 +44,7 @@ class FeatureMap:
 
     scores: NDArray[np.float64]
     shares: NDArray[np.float64]
+    tsne: NDArray[np.float64] | None
     neighbours: NDArray[np.intp]
     cosines: NDArray[np.float32]
     n_features: int
@@ -131,8 +141,10 @@ def _read_features(output: Path, lesions: tuple[tuple[SeriesEntry, RoiEntry], ..
     values, names = _read_cohort(path)
     if names != [(entry.series_uid, roi.label) for entry, roi in lesions]:
         return None
-    scores, shares = principal_components(values)
-    return FeatureMap(scores, shares, *nearest_by_cosine(values, NEIGHBOURS), values.shape[1])
+    by_tsne = TSNE_FROM <= len(values) <= TSNE_UP_TO
+    scores, shares = principal_components(values, TSNE_COMPONENTS if by_tsne else 2)
+    places = tsne(scores) if by_tsne and shares[0] > 0 else None
+    return FeatureMap(scores[:, :2], shares[:2], places, *nearest_by_cosine(values, NEIGHBOURS), values.shape[1])
 
 
 def _read_cohort(path: Path) -> tuple[NDArray[np.float32], list[tuple[str, str]]]:

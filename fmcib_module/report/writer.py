@@ -6,13 +6,25 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fmcib_module import __version__
 from fmcib_module.adapters.atomic import replacing
 from fmcib_module.adapters.weights_registry import REGISTRY
 from fmcib_module.core.ledger import RoiEntry, SeriesEntry, Status
 from fmcib_module.core.naming import REPORT_NAME
 from fmcib_module.report.comparison import summarise_drift
-from fmcib_module.report.contents import MAP_FROM, Contents, FeatureMap, picture_path, read_contents
+from fmcib_module.report.contents import (
+    MAP_FROM,
+    TSNE_COMPONENTS,
+    TSNE_FROM,
+    TSNE_UP_TO,
+    Contents,
+    FeatureMap,
+    picture_path,
+    read_contents,
+)
 from fmcib_module.report.texts import RESEARCH_ONLY, flag_meaning, flag_title
 from fmcib_module.report.thumbnails import embed_pictures
 
@@ -88,6 +100,9 @@ def _variables(contents: Contents, output: Path) -> dict[str, Any]:
         "stability": contents.stability,
         "drift": summarise_drift(contents.lesions),
         "has_map": contents.features is not None and len(contents.lesions) >= MAP_FROM,
+        "tsne_from": TSNE_FROM,
+        "tsne_up_to": TSNE_UP_TO,
+        "tsne_components": TSNE_COMPONENTS,
         "flags": {flag: sum(flag in roi.flags for _, roi in contents.lesions) for flag in flags},
         "weights": next((entry for entry in REGISTRY if entry.name == ledger.run.get("weights")), None),
         "research_only": RESEARCH_ONLY,
@@ -146,10 +161,16 @@ def _lesion(n: int, entry: SeriesEntry, roi: RoiEntry, series: int, features: Fe
     if roi.scores:
         lesion["scores"] = roi.scores
     if features is not None:
-        lesion["xy"] = [float(f"{v:.5g}") for v in features.scores[n]]
+        lesion["xy"] = _rounded(features.scores[n])
+        if features.tsne is not None:
+            lesion["tsne"] = _rounded(features.tsne[n])
         near = zip(features.neighbours[n], features.cosines[n], strict=True)
         lesion["near"] = [[int(place), round(float(cosine), 4)] for place, cosine in near]
     return lesion
+
+
+def _rounded(place: NDArray[np.float64]) -> list[float]:
+    return [float(f"{v:.5g}") for v in place]
 
 
 def _picture_blocks(contents: Contents, output: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fmcib_module.adapters.tables import CohortWriter
@@ -62,15 +63,16 @@ def write_output(
     problems: Sequence[ProblemEntry] = (),
     pictures: bool = True,
     complete: bool = True,
+    features: Callable[[int, NDArray[np.float64]], NDArray[np.float32]] = lambda _, noise: noise.astype(np.float32),
 ) -> Ledger:
-    """Write what the report reads."""
+    """Write what the report reads; `features` makes a lesion's of its place and noise."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     entries = []
     with CohortWriter(folder) as cohort:
         for number, first in enumerate(range(0, len(seeds), per_series)):
             uid, group = f"1.2.3.{number}", seeds[first : first + per_series]
-            values = [rng.standard_normal(N_FEATURES).astype(np.float32) for _ in group]
+            values = [features(first + k, rng.standard_normal(N_FEATURES)) for k in range(len(group))]
             lesions = tuple(Lesion(seed, value) for seed, value in zip(group, values, strict=True))
             cohort.add(series_rows(SeriesReport(Series(uid, "1.2", "CT"), lesions, PROVENANCE)))
             names = [picture_name(k, seed.label) if pictures else "" for k, seed in enumerate(group)]

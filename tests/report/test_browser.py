@@ -1,33 +1,19 @@
-"""report.html in headless Chromium: sort, filter, enlarge, map, dark, narrow and on paper.
+"""report.html in headless Chromium: sort, filter, enlarge, dark, narrow and on paper."""
 
-A test appends a script to the page that acts as a reader does and leaves what it saw in an element; Chromium prints the
-page as it then is.
-"""
-
-import html
-import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from fmcib_module.report import write_report
+from tests.report.browser import PRESS, SETTLE, chromium, hooked, needs_chromium, see
 from tests.report.builders import seeds_of, write_output
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="no Chromium on this machine"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 N = 90
-
-SETTLE = "--virtual-time-budget=5000"
-"""Lets pictures appear before the page is taken; not for timings, since it replaces the page's clock."""
+ROWS = "[...document.querySelectorAll('#table tbody tr')].map((row) => Number(row.dataset.place))"
 
 
 @pytest.fixture(scope="module")
@@ -36,37 +22,6 @@ def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
     write_output(folder, seeds_of(N))
     return write_report(folder)
-
-
-def chromium(folder: Path, *arguments: str) -> str:
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    command += [f"--user-data-dir={folder / 'profile'}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-
-
-def hooked(report: Path, folder: Path, script: str) -> str:
-    """Address of a copy of the page that ends with a script."""
-    page, _, end = report.read_text(encoding="utf-8").rpartition("</body>")
-    path = folder / "hooked.html"
-    path.write_text(f"{page}<script>{script}</script></body>{end}", encoding="utf-8")
-    return path.as_uri()
-
-
-def see(report: Path, folder: Path, script: str, *arguments: str):
-    """What `script`, the body of a function, returns in the browser."""
-    probe = (
-        "window.addEventListener('error', (e) => { document.title = `error: ${e.message}`; });"
-        f"const seen = (() => {{ {script} }})();"
-        "document.body.append(element('pre', { id: 'seen' }, JSON.stringify(seen)));"
-    )
-    dom = chromium(folder, *arguments, "--dump-dom", hooked(report, folder, probe))
-    found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.DOTALL)
-    assert found, re.findall(r"<title>.*?</title>", dom)
-    return json.loads(html.unescape(found[1]))
-
-
-ROWS = "[...document.querySelectorAll('#table tbody tr')].map((row) => Number(row.dataset.place))"
-PRESS = "const press = (on, key) => on.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));"
 
 
 def test_rows_are_made_as_they_are_needed(report, tmp_path):
@@ -155,29 +110,6 @@ def test_lesions_of_a_patient_are_found_sorted_and_coloured_by_pseudonym(report,
     assert found == list(range(10, 20))
     assert colours == 8, "seven patients, and the others"
     assert told
-
-
-def test_points_of_the_map_show_their_picture_and_open(report, tmp_path):
-    script = f"""{PRESS}
-        const dot = document.querySelector('.dot[data-place="5"]');
-        dot.dispatchEvent(new MouseEvent('mousemove', {{ bubbles: true }}));
-        const seen = [byId('tip').hidden, byId('tip').textContent, Boolean(byId('tip').querySelector('img'))];
-        byId('points').dispatchEvent(new MouseEvent('mouseleave')); seen.push(byId('tip').hidden);
-        press(byId('points'), 'ArrowRight'); press(byId('points'), 'ArrowRight'); seen.push(byId('spoken').textContent);
-        press(byId('points'), 'Enter'); seen.push(byId('viewer-title').textContent);
-        seen.push(document.querySelectorAll('.dot').length);
-        return seen;"""
-    seen = see(report, tmp_path, script)
-    assert seen == [False, "6. GTV-5 ", True, True, "GTV-1, ok", "2. GTV-1", N]
-
-
-def test_filters_fade_points_and_colours_have_a_legend(report, tmp_path):
-    script = """
-        byId('kind').value = 'SEG'; refresh();
-        const faded = document.querySelectorAll('.dot.faded').length;
-        byId('colour').value = 'source'; byId('colour').dispatchEvent(new Event('input'));
-        return [faded, byId('legend').textContent, new Set(dots.map((dot) => dot.getAttribute('fill'))).size];"""
-    assert see(report, tmp_path, script) == [N // 2, "RTSTRUCT (45)SEG (45)", 2]
 
 
 def brightness(path: Path) -> float:

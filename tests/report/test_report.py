@@ -19,7 +19,7 @@ from fmcib_module.report import write_report
 from fmcib_module.report.contents import gather_attention
 from fmcib_module.report.texts import FLAG_MEANINGS, RESEARCH_ONLY
 from fmcib_module.report.thumbnails import SIZES, embed_pictures
-from tests.report.builders import png, seeds_of, write_output
+from tests.report.builders import N_FEATURES, png, seeds_of, write_output
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'&<!--\u2028"
 
@@ -166,6 +166,42 @@ def test_a_run_without_a_lesion_has_a_page_too(tmp_path):
 def test_few_lesions_have_no_map_that_says_nothing(tmp_path, n):
     write_output(tmp_path, seeds_of(n))
     assert ("points" in page_of(tmp_path).ids) == (n == 3)
+
+
+@pytest.mark.parametrize("n", [29, 30])
+def test_from_30_lesions_on_there_is_a_map_by_tsne_too(tmp_path, n):
+    write_output(tmp_path, seeds_of(n), pictures=False)
+    page = page_of(tmp_path)
+    choices = [value for tag, name, value in page.attributes if tag == "input" and name == "value"]
+    assert choices == (["xy", "tsne"] if n == 30 else [])
+    assert all(("tsne" in lesion) == (n == 30) for lesion in page.data["lesions"])
+    assert ("From 30 lesions on there is a map by t-SNE too" in page.text) == (n == 29)
+
+
+def test_more_lesions_than_tsne_takes_have_pca_and_the_page_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("fmcib_module.report.contents.TSNE_UP_TO", 30)
+    monkeypatch.setattr("fmcib_module.report.writer.TSNE_UP_TO", 30)
+    write_output(tmp_path, seeds_of(31), pictures=False)
+    page = page_of(tmp_path)
+    assert all("xy" in lesion and "tsne" not in lesion for lesion in page.data["lesions"])
+    assert "A map by t-SNE is drawn for 30 lesions at the most" in page.text
+
+
+def test_lesions_with_equal_features_have_no_map_by_tsne(tmp_path):
+    write_output(tmp_path, seeds_of(30), pictures=False, features=lambda _, __: np.ones(8, dtype=np.float32))
+    assert "tsne" not in page_of(tmp_path).data["lesions"][0]
+
+
+def test_planted_groups_lie_apart_on_the_map_by_tsne(tmp_path):
+    def planted(place, noise):
+        return (noise + 4 * np.eye(N_FEATURES)[place % 4]).astype(np.float32)
+
+    write_output(tmp_path, seeds_of(60), pictures=False, features=planted)
+    places = np.array([lesion["tsne"] for lesion in page_of(tmp_path).data["lesions"]])
+    distances = np.linalg.norm(places[:, None] - places, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    same = distances.argmin(axis=1) % 4 == np.arange(60) % 4
+    assert same.mean() > 0.9
 
 
 def test_the_page_names_weights_note_mode_and_research_use(tmp_path):

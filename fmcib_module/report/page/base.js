@@ -43,6 +43,7 @@ const seriesOf = (lesion) => DATA.series[lesion.series];
 const shortUid = (uid) => (uid.length > 16 ? `…${uid.slice(-12)}` : uid);
 const flagTitle = (flag) => DATA.flags[flag]?.[0] ?? flag;
 const scoreOf = (lesion, head, outcome) => lesion.scores?.[`head.${head.name}.${outcome}`] ?? null;
+const likeliestOf = (lesion, head) => head.outcomes.reduce((best, name) => (scoreOf(lesion, head, name) > scoreOf(lesion, head, best) ? name : best));
 const statusOf = (lesion) => (lesion.flagged ? "flagged" : "ok");
 const sizeOf = (lesion) => (lesion.size ? Math.max(...lesion.size) : null);
 const badge = (kind, text, title = "") => element("span", { class: `badge ${kind}`, title: title || null }, text);

@@ -9,31 +9,44 @@ const COLOUR_BY = {
   "source": (x) => x.kind,
   "series": (x) => shortUid(seriesOf(x)),
   "patient": (x) => shortUid(x.patient) || "–",
+  ...Object.fromEntries(DATA.heads.filter((head) => head.outcomes.length > 1).map((head) => [`class by ${head.name}`, (x) => (x.scores ? likeliestOf(x, head) : "no score")])),
 };
 const dots = [];
 let ring = null;
 
-// One scale for both components, so that distances on the map are distances.
-function position(lesion, bounds) {
-  const [left, right, bottom, top] = bounds;
-  const scale = (EDGE - 2 * MARGIN) / (Math.max(right - left, top - bottom) || 1);
-  return [EDGE / 2 + (lesion.xy[0] - (left + right) / 2) * scale, EDGE / 2 - (lesion.xy[1] - (bottom + top) / 2) * scale];
-}
+// "xy" (PCA) or "tsne": the key of a lesion's place on the chosen map.
+const chosenMap = () => document.querySelector("[name=map]:checked")?.value ?? "xy";
 
-function drawMap() {
-  const range = (axis) => LESIONS.reduce(([low, high], x) => [Math.min(low, x.xy[axis]), Math.max(high, x.xy[axis])], [Infinity, -Infinity]);
-  const bounds = [...range(0), ...range(1)];
-  const label = (x, y, text, more = {}) => { const node = shape("text", { x, y, ...more }); node.textContent = text; return node; };
-  const axes = [shape("line", { x1: MARGIN, x2: EDGE - MARGIN, y1: EDGE - 16, y2: EDGE - 16 }), shape("line", { x1: 16, x2: 16, y1: MARGIN, y2: EDGE - MARGIN })];
-  byId("points").append(...axes, label(EDGE - MARGIN, EDGE - 4, "component 1", { "text-anchor": "end" }), label(11, MARGIN, "component 2", { transform: `rotate(-90 11 ${MARGIN})`, "text-anchor": "end" }));
+function makeMap() {
+  const label = (x, y, text, more) => { const node = shape("text", { class: "axis", x, y, "text-anchor": "end", ...more }); node.textContent = text; return node; };
+  const axes = [shape("line", { class: "axis", x1: MARGIN, x2: EDGE - MARGIN, y1: EDGE - 16, y2: EDGE - 16 }), shape("line", { class: "axis", x1: 16, x2: 16, y1: MARGIN, y2: EDGE - MARGIN })];
+  byId("points").append(...axes, label(EDGE - MARGIN, EDGE - 4, "component 1"), label(11, MARGIN, "component 2", { transform: `rotate(-90 11 ${MARGIN})` }));
   const radius = LESIONS.length > 1500 ? 2.5 : LESIONS.length > 200 ? 4 : 6;
-  for (const lesion of LESIONS) {
-    const [cx, cy] = position(lesion, bounds);
-    const dot = shape("circle", { class: "dot", cx, cy, r: radius, "data-place": lesion.place });
-    dots.push(dot);
-  }
+  dots.push(...LESIONS.map((lesion) => shape("circle", { class: "dot", r: radius, "data-place": lesion.place })));
   ring = shape("circle", { class: "ring", r: radius + 4, cx: -99, cy: -99 });
   byId("points").append(...dots, ring);
+}
+
+// One scale for both directions, so that distances on the map are distances.
+function placeDots() {
+  const map = chosenMap();
+  const range = (axis) => LESIONS.reduce(([low, high], x) => [Math.min(low, x[map][axis]), Math.max(high, x[map][axis])], [Infinity, -Infinity]);
+  const [[left, right], [bottom, top]] = [range(0), range(1)];
+  const scale = (EDGE - 2 * MARGIN) / (Math.max(right - left, top - bottom) || 1);
+  for (const lesion of LESIONS) {
+    dots[lesion.place].setAttribute("cx", EDGE / 2 + (lesion[map][0] - (left + right) / 2) * scale);
+    dots[lesion.place].setAttribute("cy", EDGE / 2 - (lesion[map][1] - (bottom + top) / 2) * scale);
+  }
+  for (const axis of document.querySelectorAll("#points .axis")) axis.style.display = map === "xy" ? "" : "none";
+}
+
+function chooseMap() {
+  showTip(null);
+  placeDots();
+  for (const about of document.querySelectorAll("[data-about]")) about.hidden = about.dataset.about !== chosenMap();
+  const name = chosenMap() === "xy" ? "on the first two principal components" : "by t-SNE";
+  byId("points").setAttribute("aria-label", `Lesions ${name}. Arrow keys move from lesion to lesion, Enter opens one. The table holds the same lesions.`);
+  byId("spoken").textContent = `The map shows the lesions ${name}.`;
 }
 
 function paint() {
@@ -83,10 +96,12 @@ function showTip(lesion) {
 
 if (byId("points")) {
   byId("colour").append(...Object.keys(COLOUR_BY).map((name) => element("option", { value: name }, name)));
-  drawMap();
+  makeMap();
+  placeDots();
   paint();
   view.listeners.push(fade);
   byId("colour").addEventListener("input", paint);
+  for (const button of document.querySelectorAll("[name=map]")) button.addEventListener("change", chooseMap);
   const under = (event) => LESIONS[event.target.dataset?.place] ?? null;
   let pointed = null;
   byId("points").addEventListener("mousemove", (event) => { if (under(event) !== pointed) showTip(pointed = under(event)); });

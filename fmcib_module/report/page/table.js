@@ -32,12 +32,11 @@ if (LESIONS.some((x) => x.patient)) { // a pseudonym; images that are not DICOM 
 }
 
 function headColumn(head) { // of two classes the second one's probability; of more, the likeliest
-  const likeliest = (x) => head.outcomes.reduce((best, name) => (scoreOf(x, head, name) > scoreOf(x, head, best) ? name : best));
-  const shown = (x) => (head.outcomes.length > 2 ? likeliest(x) : head.outcomes.at(-1));
+  const shown = (x) => (head.outcomes.length > 2 ? likeliestOf(x, head) : head.outcomes.at(-1));
   const many = head.outcomes.length > 2;
   return {
     title: many ? head.name : `${head.name}: ${head.outcomes.at(-1)}`,
-    key: (x) => (many && x.scores ? likeliest(x) : scoreOf(x, head, shown(x))),
+    key: (x) => (many && x.scores ? likeliestOf(x, head) : scoreOf(x, head, shown(x))),
     cell: (x) => (x.scores ? `${many ? `${shown(x)} ` : ""}${scoreOf(x, head, shown(x)).toFixed(3)}` : "–"),
     number: !many,
   };
