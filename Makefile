@@ -46,9 +46,10 @@ docs: setup ## the documentation as a site, in build/site
 	$(BIN)/python -m docs.make_reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-sbom: setup ## bills of materials (CycloneDX) of what is shipped, in build/sbom
+sbom: setup ## bills of materials (CycloneDX) of what is shipped, in build/sbom; IMAGE_ROOT=FOLDER for a mounted image's Debian part
 	@mkdir -p build/sbom
 	for name in runtime batch; do $(BIN)/cyclonedx-py requirements requirements/$$name.lock --of JSON -o build/sbom/$$name.cdx.json; done
+	$(if $(IMAGE_ROOT),$(BIN)/python -m requirements.dpkg_sbom $(IMAGE_ROOT) build/sbom/image.cdx.json)
 
 fuzz: setup ## 20,000 mutated studies through the chain, hours; FUZZ="--studies 500" for fewer
 	$(BIN)/python -W ignore -m tests.fuzz $(FUZZ)

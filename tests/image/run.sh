@@ -60,6 +60,11 @@ step "the image for a ${device^^}"
     --build-arg DEVICE="$device" --build-arg BATCH="$batch" --build-arg WEIGHTS=mini --build-arg REVISION="$(git rev-parse HEAD)" \
     -t localhost/fmcib . >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; exit 1; }
 
+step "bills of materials"
+container=$("${buildah[@]}" from localhost/fmcib)
+"$venv/bin/python" -m requirements.dpkg_sbom "$("${buildah[@]}" mount "$container")" build/sbom/image.cdx.json
+"${buildah[@]}" rm "$container" >/dev/null
+
 step "runs of it"
 FMCIB_IMAGE=localhost/fmcib FMCIB_BASE=localhost/debian:bookworm FMCIB_BUILDAH="${buildah[*]}" \
     "$venv/bin/pytest" -q -s -p no:cacheprovider tests/image/test_image.py
