@@ -1,6 +1,7 @@
 """Picture -> PNG of 256 colours (Pillow): greys for the scan, a few colours for what is drawn over it."""
 
 import io
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from fmcib_module.core.picture import PANEL_PIXELS, Panel, Picture
 
 if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 Canvas = NDArray[np.uint8]
@@ -83,9 +83,10 @@ def draw_panel(panel: Panel, picture: Picture) -> Canvas:
     samples = panel.samples
     canvas = np.rint(picture.window.grey(samples.hu) * (GREYS - 1)).astype(np.uint8)
     canvas[samples.unread] = INDEX["unread"]
-    rows, columns = np.indices(canvas.shape)
-    stripes = (rows + columns) % HATCH_PERIOD < 2
-    canvas[samples.outside] = np.where(stripes, INDEX["hatch"], INDEX["hatch ground"])[samples.outside]
+    if samples.outside.any():
+        rows, columns = np.nonzero(samples.outside)
+        stripes = (rows + columns) % HATCH_PERIOD < 2
+        canvas[rows, columns] = np.where(stripes, INDEX["hatch"], INDEX["hatch ground"])
     canvas[outline(samples.roi)] = INDEX["roi"]
     _draw_lines(canvas, panel)
     return canvas
@@ -140,34 +141,48 @@ def _dots(canvas: Canvas, rows: NDArray[np.int_], columns: NDArray[np.int_], ind
 
 def _write_texts(canvas: Canvas, picture: Picture, label: str) -> None:
     """White letters with a dark rim, so that they read on any grey."""
-    from PIL import Image, ImageDraw
-
-    letters, rim = (Image.new("L", canvas.shape[::-1]) for _ in range(2))
-    pens = ImageDraw.Draw(letters), ImageDraw.Draw(rim)
     for place, panel in enumerate(picture.panels):
-        _label_panel(pens, panel, panel_left(place))
+        _label_panel(canvas, panel, panel_left(place))
     below = HEADER + PANEL_PIXELS + FOOTER // 2
-    _text(pens, (2, below), printable(label), "lm")
-    _text(pens, (canvas.shape[1] - 2, below), f"{picture.window}  ·  dashed: patch  ·  hatched: outside the scan", "rm")
-    white, dark = np.asarray(letters), np.asarray(rim)
-    canvas[dark > 127] = 0
-    canvas[white > 0] = (white[white > 0].astype(np.uint16) * (GREYS - 1) // 255).astype(np.uint8)
+    _text(canvas, (2, below), printable(label), "lm")
+    _text(
+        canvas, (canvas.shape[1] - 2, below), f"{picture.window}  ·  dashed: patch  ·  hatched: outside the scan", "rm"
+    )
 
 
-def _label_panel(pens: "tuple[ImageDraw, ImageDraw]", panel: Panel, left: int) -> None:
+def _label_panel(canvas: Canvas, panel: Panel, left: int) -> None:
     name = f"overview, {panel.plane.name}" if panel.is_overview else panel.plane.name
     middle, end = PANEL_PIXELS // 2, PANEL_PIXELS
-    _text(pens, (left + 2, HEADER // 2), name, "lm")
+    _text(canvas, (left + 2, HEADER // 2), name, "lm")
     places = ((4, middle, "lm"), (end - 4, middle, "rm"), (middle, 3, "ma"), (middle, end - 4, "md"))
     for letter, (x, y, anchor) in zip(panel.plane.letters, places, strict=True):
-        _text(pens, (left + x, HEADER + y), letter, anchor)
-    _text(pens, (left + 8, HEADER + end - 13), f"{bar_mm(panel)} mm", "ld")
+        _text(canvas, (left + x, HEADER + y), letter, anchor)
+    _text(canvas, (left + 8, HEADER + end - 13), f"{bar_mm(panel)} mm", "ld")
 
 
-def _text(pens: "tuple[ImageDraw, ImageDraw]", place: tuple[int, int], text: str, anchor: str) -> None:
-    letters, rim = pens
-    letters.text(place, text, fill=255, font=_font(), anchor=anchor)
-    rim.text(place, text, fill=255, font=_font(), anchor=anchor, stroke_width=1)
+def _text(canvas: Canvas, place: tuple[int, int], text: str, anchor: str) -> None:
+    """Put a text on the canvas; what lies outside is cut off."""
+    letters, rim, (left, top) = _drawn_text(text, anchor)
+    first_row, first_column = max(place[1] + top, 0), max(place[0] + left, 0)
+    rows, columns = slice(first_row - place[1] - top, None), slice(first_column - place[0] - left, None)
+    under = canvas[first_row : place[1] + top + len(rim), first_column : place[0] + left + rim.shape[1]]
+    white, dark = (drawn[rows, columns][: under.shape[0], : under.shape[1]] for drawn in (letters, rim))
+    under[dark > 127] = 0
+    under[white > 0] = (white[white > 0].astype(np.uint16) * (GREYS - 1) // 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=256)
+def _drawn_text(text: str, anchor: str) -> tuple[Canvas, Canvas, tuple[int, int]]:
+    """Letters and their rim, 0..255, and where they start from the anchor (x, y): most texts are on every picture."""
+    from PIL import Image, ImageDraw
+
+    box = _font().getbbox(text, anchor=anchor, stroke_width=1)
+    left, top, right, bottom = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+    letters, rim = (Image.new("L", (max(right - left, 1), max(bottom - top, 1))) for _ in range(2))
+    start = (-left, -top)
+    ImageDraw.Draw(letters).text(start, text, fill=255, font=_font(), anchor=anchor)
+    ImageDraw.Draw(rim).text(start, text, fill=255, font=_font(), anchor=anchor, stroke_width=1)
+    return np.asarray(letters), np.asarray(rim), (left, top)
 
 
 def printable(text: str, most: int = 60) -> str:
