@@ -104,7 +104,8 @@ class Worker:
         """Start a study, if there is one."""
         if seed is None:
             return False
-        self.seed, self._since, self._cpu_s = seed, time.monotonic(), self._now_s()
+        self.seed, self._moved, self._cpu_s = seed, time.monotonic(), self._now_s()
+        self._moved_at_s = self._cpu_s
         self.pipe.send(seed)
         return True
 
@@ -125,8 +126,13 @@ class Worker:
         self._look()
         if self.most_bytes > MEMORY_BYTES:
             return f"{self.most_bytes / 1e9:.1f} GB of memory"
-        if self.computed_s() > HANG_S or time.monotonic() - self._since > 10 * HANG_S:
+        if self.computed_s() > HANG_S:
             return f"not done after {self.computed_s():.0f} s of computing"
+        now_s = self._now_s()
+        if now_s > self._moved_at_s:  # on a busy machine a worker may wait long for its turn
+            self._moved, self._moved_at_s = time.monotonic(), now_s
+        if time.monotonic() - self._moved > 10 * HANG_S:
+            return f"asleep after {self.computed_s():.0f} s of computing"
         return ""
 
     def computed_s(self) -> float:
