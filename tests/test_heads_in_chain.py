@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from fmcib_module.ledger_file import read_ledger
 from tests import phantoms
 from tests.adapters.report_builders import PRIVATE_CODE_WARNING, dciodvfy_complaints, dcmqi_values
 from tests.chain import LESIONS, features_of, rows_of
-from tests.report.test_browser import CHROMIUM, see
+from tests.report.browser import needs_chromium, see
 from tests.tools import needs_dciodvfy
 
 D = 512
@@ -165,7 +164,7 @@ def test_ledger_and_report_say_which_head_said_what(ran: Ran) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="no Chromium on this machine")
+@needs_chromium
 def test_the_report_shows_scores_in_the_table_and_enlarged(ran: Ran, tmp_path: Path) -> None:
     script = """
         openViewer(LESIONS[0]);
