@@ -31,7 +31,7 @@ def serve_command(
         bool | None, typer.Option("--identifiers", help="Show PatientID and StudyInstanceUID on the status page.")
     ] = None,
 ) -> None:
-    """Receive CT with RTSTRUCT or SEG by C-STORE, run each study, and send SR and SEG on; ends at SIGTERM.
+    """Receive CT and what marks lesions by C-STORE, run each study, and send SR and SEG on; ends at SIGTERM.
 
     Exit codes: 0 stopped; 2 wrong usage, configuration or weights, nothing was started.
     """

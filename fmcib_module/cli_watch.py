@@ -31,7 +31,7 @@ def watch_command(
         bool, typer.Option("--plain-http", help="Allow http to another machine, inside a network you trust.")
     ] = False,
 ) -> None:
-    """Follow the changes of an Orthanc, run every study with CT and RTSTRUCT or SEG, put SR and SEG back.
+    """Follow the changes of an Orthanc, run each study with CT and lesions marked on it, put SR and SEG back.
 
     Exit codes: 0 stopped, or with --once all done; 2 wrong usage or settings, or the Orthanc refuses; 3 with --once,
     some study failed.

@@ -1,12 +1,16 @@
 """Structured reports and presentation states -> sources of seeds, and seeds (pydicom)."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from typing import Final
 
+import pydicom
 from pydicom.dataset import Dataset
 
+from fmcib_module.adapters.derived import tolerant_of_source
 from fmcib_module.adapters.dicom_header import Header
 from fmcib_module.adapters.gsps import read_gsps_lesions
 from fmcib_module.adapters.read_errors import READ_ERRORS
@@ -62,6 +66,24 @@ def sort_report(header: Header, kind: SeedKind, images: Iterable[Header]) -> Roi
         study_uid=header.study_uid,
         sop_class_uid=header.sop_class_uid,
     )
+
+
+def marks_a_place(content: bytes, kind: SeedKind) -> bool:
+    """Whether a report or presentation state marks any place at all, on whichever image.
+
+    Args:
+        content: The whole file.
+        kind: SR or GSPS.
+
+    Returns:
+        False also for one that is damaged: it is a source of nothing.
+    """
+    try:
+        with unforeseen(kind), tolerant_of_source(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's remarks quote values, which may name the patient
+            return any(lesion.marks for lesion in _READERS[kind](pydicom.dcmread(BytesIO(content), force=True)))
+    except (InputError, OSError):
+        return False
 
 
 def list_marked(source: RoiSource, series: Series) -> list[RoiCandidate]:

@@ -1,7 +1,8 @@
 """Imaging Data Commons: SeriesInstanceUIDs and s5cmd manifests -> where series and the objects drawn on them lie.
 
 `idc-index` ships the index of all series. Which RTSTRUCT and SEG belong to which image series is in two further
-indices that it downloads once (`idc-index` calls them `rtstruct_index` and `seg_index`).
+indices that it downloads once (`idc-index` calls them `rtstruct_index` and `seg_index`). No index says which images a
+report or presentation state marks: those of an image's study go along with it, and a run takes what marks a lesion.
 """
 
 import re
@@ -19,6 +20,9 @@ MAIN_INDEX: Final = "idc_index"
 
 REFERENCES: Final = {"rtstruct_index": "referenced_SeriesInstanceUID", "seg_index": "segmented_SeriesInstanceUID"}
 """Index of objects drawn on images -> its column with the image series' UID."""
+
+REPORTS: Final = ("SR", "PR")
+"""Modalities of reports and presentation states."""
 
 _COPY = re.compile(r"^\s*(?:cp|sync)\s+(?:--?\S+\s+)*['\"]?((?:s3|gs)://[^\s'\"]+)['\"]?(?:\s.*)?$")
 
@@ -52,7 +56,7 @@ def manifest_urls(text: str) -> list[str]:
 
 
 def resolve_series(series_uids: Sequence[str], indices: Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Where image series lie, each followed by the RTSTRUCT and SEG series drawn on it.
+    """Where image series lie, each followed by the RTSTRUCT and SEG series drawn on it, and its study's reports.
 
     Args:
         series_uids: SeriesInstanceUIDs of image series.
@@ -68,13 +72,19 @@ def resolve_series(series_uids: Sequence[str], indices: Path | None = None) -> d
     if missing := [uid for uid in series_uids if uid not in known]:
         what = f"{len(missing)} of {len(series_uids)} series are not in this version of the IDC index"
         raise ConfigError(what, f"SeriesInstanceUID {missing[0]}", "check the UID, or give the series' URL as `source`")
+    studies = {known[uid].study_uid for uid in series_uids}
+    reports = _by_study(row for row in _main_index("StudyInstanceUID", studies, indices) if row.modality in REPORTS)
     return {
-        uid: tuple(known[one].url for one in (uid, *sorted(drawn.get(uid, ()))) if one in known) for uid in series_uids
+        uid: (
+            *(known[one].url for one in (uid, *sorted(drawn.get(uid, ()))) if one in known),
+            *(row.url for row in reports[known[uid].study_uid]),
+        )
+        for uid in series_uids
     }
 
 
 def group_manifest(urls: Sequence[str], indices: Path | None = None) -> list[Item]:
-    """Make items of an s5cmd manifest's prefixes: each image series, with the listed objects that are drawn on it.
+    """Make items of an s5cmd manifest's prefixes: each image series, with what is listed of what others drew on it.
 
     The index of series tells what a prefix holds. Where the further indices are not here, what the manifest lists of
     one study is one item, and the headers decide what was drawn on what; so is what the index does not know.
@@ -86,16 +96,26 @@ def group_manifest(urls: Sequence[str], indices: Path | None = None) -> list[Ite
     try:
         drawn = _drawn_on(set(images), indices)
     except ConfigError:
-        return _by_study(urls, series)
-    items = [
-        Item((by_uid[uid], *(by_uid[one] for one in sorted(drawn.get(uid, ())) if one in by_uid)), series_uid=uid)
-        for uid in images
-    ]
+        return _studies(urls, series)
+    reports = _by_study(row for row in series.values() if row.modality in REPORTS)
+    items = []
+    for uid in images:
+        listed = [by_uid[one] for one in sorted(drawn.get(uid, ())) if one in by_uid]
+        of_study = [by_uid[row.series_uid] for row in reports[series[by_uid[uid]].study_uid]]
+        items.append(Item((by_uid[uid], *listed, *of_study), series_uid=uid))
     placed = {url for item in items for url in item.sources}
     return [*items, *(Item((url,)) for url in urls if url not in placed)]
 
 
-def _by_study(urls: Sequence[str], series: dict[str, IdcSeries]) -> list[Item]:
+def _by_study(rows: Iterable[IdcSeries]) -> defaultdict[str, list[IdcSeries]]:
+    """Series of each study, in a fixed order."""
+    groups: defaultdict[str, list[IdcSeries]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.series_uid):
+        groups[row.study_uid].append(row)
+    return groups
+
+
+def _studies(urls: Sequence[str], series: dict[str, IdcSeries]) -> list[Item]:
     groups: dict[str, list[str]] = defaultdict(list)
     for url in urls:
         groups[series[url].study_uid if url in series else url].append(url)

@@ -2,8 +2,8 @@
 
 CSV or Parquet with the columns `source` (a path, s3:// or gs:// URL; several separated by spaces or semicolons) and/or
 `series_uid` (looked up in the Imaging Data Commons where there is no source), optionally `rois` (further sources:
-RTSTRUCT, SEG, seed tables) and `coordX, coordY, coordZ` (LPS mm) with `label`; or an s5cmd manifest as idc-index and
-IDC's portal write it; or plain text with one SeriesInstanceUID per line.
+RTSTRUCT, SEG, reports, seed tables) and `coordX, coordY, coordZ` (LPS mm) with `label`; or an s5cmd manifest as
+idc-index and IDC's portal write it; or plain text with one SeriesInstanceUID per line.
 """
 
 import csv
@@ -21,7 +21,7 @@ from fmcib_module.batch.items import Item, SeedRow, merge_rows
 from fmcib_module.core.errors import ConfigError
 
 SOURCE_KEYS: Final = ("source", "path", "url")
-ROI_KEYS: Final = ("rois", "rtstruct", "seg")
+ROI_KEYS: Final = ("rois", "rtstruct", "seg", "sr", "gsps")
 SERIES_KEYS: Final = ("series_uid", "SeriesInstanceUID")
 
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")

@@ -17,7 +17,8 @@ from fmcib_module.core.errors import ConfigError, InputError, PeerError, PeerUna
 from fmcib_module.core.ledger import Ledger
 from fmcib_module.pacs.delivery import StowSender
 from fmcib_module.pacs.node_settings import Destination, Protocol
-from fmcib_module.pacs.orthanc import IMAGES, ROI_SOURCES
+from fmcib_module.pacs.orthanc import IMAGES, REPORTS, ROI_SOURCES
+from fmcib_module.pacs.received import ROI_NAMES, marks_lesions
 from fmcib_module.pacs.web import TIMEOUT_S, Access, check_url, open_session, translated_errors, with_retries
 from fmcib_module.pacs.worker import outcome_of
 
@@ -28,6 +29,7 @@ PREFIX: Final = "dicomweb+"
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _MODALITY, _SERIES_UID, _COUNT = "00080060", "0020000E", "00201209"
+_FIX: Final = "ask for another study"
 _AS_STORED: Final = (("application/dicom", "*"),)
 """In the transfer syntax that the server holds, so that nothing is computed on the way."""
 
@@ -42,7 +44,7 @@ class WebStudy:
     Attributes:
         url: Of the DICOMweb service.
         study_uid: StudyInstanceUID.
-        series_uids: CT or ROI series to take instead of all of their kind; empty takes all.
+        series_uids: CT, ROI or report series to take instead of all of their kind; empty takes all.
     """
 
     url: str
@@ -82,26 +84,33 @@ def parse_source(text: str) -> WebStudy:
 def fetched(source: WebStudy, access: Access, progress: Progress) -> Iterator[Path]:
     """A study's CT and what is drawn on it, in a folder that goes when the block ends.
 
-    One object is in memory at a time.
+    One object is in memory at a time. What is drawn comes first: without any, no CT is fetched.
 
     Raises:
         ConfigError: The package that speaks DICOMweb is not installed.
-        InputError: The study has no CT, or does not hold a series that was asked for.
+        InputError: The study has no CT or nothing drawn on it, or does not hold a series that was asked for.
         PeerError: The server refuses, or answers what it should not.
     """
     client = _client(source, access)
     where = f"DICOMweb at {urlsplit(source.url).hostname}"
     found = with_retries(lambda: _search(client, source, where), time.sleep)
     wanted = _choose(found, source)
-    total, done = sum(series.count for series in wanted), 0
+    total, done, marked = sum(series.count for series in wanted), 0, False
 
     def told(count: int) -> None:
         progress(done + count, total)
 
     with tempfile.TemporaryDirectory(prefix="fmcib-") as folder:
         for number, series in enumerate(wanted):
+            if series.modality in IMAGES and not marked:
+                raise _without_rois(source)
             fetch = _Fetch(client, source.study_uid, series, Path(folder) / f"{number:04d}", where, told)
             done += with_retries(fetch, time.sleep)
+            marked = (
+                marked
+                or series.modality in ROI_SOURCES
+                or any(marks_lesions(path.read_bytes()) for path in fetch.folder.glob("*.dcm"))
+            )
         yield Path(folder)
 
 
@@ -146,17 +155,21 @@ def _search(client: "DICOMwebClient", source: WebStudy, where: str) -> list[_Web
 
 
 def _choose(found: Sequence[_WebSeries], source: WebStudy) -> list[_WebSeries]:
-    """CT, RTSTRUCT and SEG; of each group only the named ones where any is named."""
+    """RTSTRUCT, SEG and reports, then CT; of each group only the named ones where any is named."""
     where = f"StudyInstanceUID {source.study_uid}"
     if absent := sorted(set(source.series_uids) - {one.uid for one in found}):
         raise InputError(f"the study has no series {absent[0]}", where, "check the UID")
     chosen: list[_WebSeries] = []
-    for kinds in (IMAGES, ROI_SOURCES):
+    for kinds in ((*ROI_SOURCES, *REPORTS), IMAGES):
         group = [one for one in found if one.modality in kinds]
-        chosen += [one for one in group if one.uid in source.series_uids] or group
         if not group:
-            raise InputError(f"the study has no {' or '.join(kinds)} series", where, "ask for another study")
+            raise InputError("the study has no CT series", where, _FIX) if kinds == IMAGES else _without_rois(source)
+        chosen += [one for one in group if one.uid in source.series_uids] or group
     return chosen
+
+
+def _without_rois(source: WebStudy) -> InputError:
+    return InputError(f"the study has no {ROI_NAMES}", f"StudyInstanceUID {source.study_uid}", _FIX)
 
 
 @dataclass(frozen=True, slots=True)

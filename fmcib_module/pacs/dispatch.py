@@ -10,7 +10,7 @@ from typing import Final
 
 from fmcib_module.pacs.audit import Audit
 from fmcib_module.pacs.node_settings import NodeSettings
-from fmcib_module.pacs.received import Role
+from fmcib_module.pacs.received import ROI_NAMES, Role
 from fmcib_module.pacs.results import DeliveryState, Outbox
 from fmcib_module.pacs.spool import Spool, flush_folder
 from fmcib_module.pacs.state import State, StudyRow, StudyState, digest_objects, set_state
@@ -166,7 +166,7 @@ class Dispatcher:
             if roles == {Role.OTHER}:
                 self._state.set_state(row.study, StudyState.DONE, reason="neither CT nor ROI arrived")
                 continue
-            absent = [text for role, text in ((Role.CT, "CT"), (Role.ROI, "RTSTRUCT or SEG")) if role not in roles]
+            absent = [text for role, text in ((Role.CT, "CT"), (Role.ROI, ROI_NAMES)) if role not in roles]
             reason = f"no {' and no '.join(absent)} arrived within {self._settings.patience_h:g} h"
             self._audit("study-failed", study=row.study, reason=reason)
             self._bury(row, reason, attempts=0)

@@ -9,11 +9,11 @@ from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any, Final
 
 from fmcib_module.adapters.dicom_header import CT_CLASSES
-from fmcib_module.adapters.roi_references import RTSTRUCT_CLASS, SEG_CLASSES
+from fmcib_module.adapters.roi_references import GSPS_CLASSES, RTSTRUCT_CLASS, SEG_CLASSES, SR_CLASSES
 from fmcib_module.core.errors import ConfigError, InputError, OutputError
 from fmcib_module.pacs.audit import Audit
 from fmcib_module.pacs.node_settings import NodeSettings
-from fmcib_module.pacs.received import SR_CLASSES, read_received
+from fmcib_module.pacs.received import read_received
 from fmcib_module.pacs.spool import Spool
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _CALLING, _CALLED = 0x03, 0x07
 """Rejected permanently by the service user: AE title not recognised (PS3.8 9.3.4)."""
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
-STORED_CLASSES: Final = (*sorted(CT_CLASSES), RTSTRUCT_CLASS, *sorted(SEG_CLASSES), *sorted(SR_CLASSES))
+STORED_CLASSES: Final = tuple(sorted({*CT_CLASSES, RTSTRUCT_CLASS, *SEG_CLASSES, *SR_CLASSES, *GSPS_CLASSES}))
 
 TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian

@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 from fmcib_module.adapters.atomic import replacing
 from fmcib_module.adapters.derived import is_own_output
 from fmcib_module.core.errors import PeerError
+from fmcib_module.pacs.received import LARGEST_REPORT, marks_lesions
 from fmcib_module.pacs.web import TIMEOUT_S, Access, open_session, refusal, translated_errors
 
 CHANGES_AT_ONCE: Final = 500
 
 IMAGES: Final = ("CT",)
 ROI_SOURCES: Final = ("RTSTRUCT", "SEG")
+REPORTS: Final = ("SR", "PR")
+"""Modalities of reports and presentation states: some of their objects mark lesions."""
 _MAY_BE_OURS: Final = ("SEG", "SR")
 
 _BLOCK: Final = 1 << 20
@@ -42,8 +45,8 @@ class Listing:
     Attributes:
         uid: StudyInstanceUID.
         stable: Nothing is arriving.
-        modalities: Of its series that a run reads.
-        instances: Of these series, without results of this software.
+        modalities: Of the series that a run reads something of.
+        instances: Of these series, without results of this software and reports that mark no place.
     """
 
     uid: str
@@ -54,7 +57,7 @@ class Listing:
     @property
     def runs(self) -> bool:
         """Whether images and something drawn on them are there."""
-        return bool(self.modalities.intersection(IMAGES) and self.modalities.intersection(ROI_SOURCES))
+        return bool(self.modalities.intersection(IMAGES) and self.modalities.intersection((*ROI_SOURCES, *REPORTS)))
 
 
 class Orthanc:
@@ -116,24 +119,36 @@ class Orthanc:
         if series is None or instances is None:
             return None
         wanted = {one["ID"]: one["MainDicomTags"].get("Modality", "") for one in series if self._is_wanted(one)}
-        found = [
-            Instance(one["ID"], one.get("FileUuid", ""), int(one.get("FileSize", 0)))
+        found = {
+            Instance(one["ID"], one.get("FileUuid", ""), int(one.get("FileSize", 0))): wanted[one["ParentSeries"]]
             for one in instances
             if one["ParentSeries"] in wanted
-        ]
-        ordered = sorted(found, key=lambda one: one.name)
-        return Listing(uid, stable=True, modalities=frozenset(wanted.values()), instances=tuple(ordered))
+        }
+        read = {one: modality for one, modality in found.items() if modality not in REPORTS or self._marks(one)}
+        ordered = sorted(read, key=lambda one: one.name)
+        return Listing(uid, stable=True, modalities=frozenset(read.values()), instances=tuple(ordered))
 
     def _is_wanted(self, series: dict[str, Any]) -> bool:
         """Whether a run reads a series: images, and what others drew on them."""
         tags = series["MainDicomTags"]
         modality = tags.get("Modality", "")
-        if modality not in (*IMAGES, *ROI_SOURCES) or not series["Instances"]:
+        if modality not in (*IMAGES, *ROI_SOURCES, *REPORTS) or not series["Instances"]:
             return False
         if modality not in _MAY_BE_OURS:
             return True
         model = self._content(f"/instances/{series['Instances'][0]}/content/0008-1090")
         return not is_own_output(tags.get("Manufacturer", ""), model)
+
+    def _marks(self, report: Instance) -> bool:
+        """Whether a report of others marks a place; one that is too large to look into does not."""
+        if report.size > LARGEST_REPORT:
+            return False
+        with translated_errors(self._where):
+            answer = self._session.get(
+                f"{self._url}/instances/{report.name}/file", timeout=TIMEOUT_S, allow_redirects=False
+            )
+            answer.raise_for_status()
+        return marks_lesions(answer.content)
 
     def download(self, instance: Instance, path: Path) -> None:
         """Store the file of an object, a block at a time.

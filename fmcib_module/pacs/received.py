@@ -1,6 +1,7 @@
 """One object as a peer sent it: which study it belongs to, and what it is to us, from its first elements (pydicom)."""
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
@@ -14,11 +15,19 @@ from fmcib_module.adapters.derived import is_own_output
 from fmcib_module.adapters.dicom_header import CT_CLASSES
 from fmcib_module.adapters.header_block import read_block
 from fmcib_module.adapters.read_errors import READ_ERRORS
-from fmcib_module.adapters.roi_references import RTSTRUCT_CLASS, SEG_CLASSES
+from fmcib_module.adapters.report_marks import marks_a_place
+from fmcib_module.adapters.roi_references import GSPS_CLASSES, RTSTRUCT_CLASS, SEG_CLASSES, SR_CLASSES
+from fmcib_module.core.conventions import SeedKind
 from fmcib_module.core.errors import InputError
 
-SR_CLASSES: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (11, 22, 33, 34, 35))
-"""Basic Text, Enhanced, Comprehensive, Comprehensive 3D and Extensible SR Storage."""
+ROI_NAMES: Final = "RTSTRUCT, SEG or report with coordinates"
+"""What a study needs beside its CT, in words."""
+
+LARGEST_REPORT: Final = 16_000_000
+"""Bytes of a report that is looked into on arrival, in the memory of the node: RECIST reports take some thousands."""
+
+_LOOKING: Final = threading.Lock()
+"""One report at a time is taken apart: memory stays bounded, and pydicom's switches for it are not for threads."""
 
 _KEYWORDS: Final = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID", "Manufacturer", "ManufacturerModelName"),
@@ -31,7 +40,7 @@ class Role(StrEnum):
     """What an object is to the chain."""
 
     CT = "ct"
-    ROI = "roi"
+    ROI = "roi"  # RTSTRUCT, SEG, and reports and presentation states that mark a place
     OTHER = "other"  # kept beside them, but no study waits for it or is opened again by it
 
 
@@ -92,16 +101,25 @@ def read_received(content: bytes) -> Received:
     absent = [key for key in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID") if not found[key]]
     if absent:
         raise InputError(f"an object without {' and '.join(absent)}", "C-STORE", "export it again from its source")
+    own = is_own_output(found["Manufacturer"], found["ManufacturerModelName"])
     return Received(
         study_uid=found["StudyInstanceUID"],
         sop_uid=found["SOPInstanceUID"],
         sop_class_uid=found["SOPClassUID"],
-        role=_role(found["SOPClassUID"]),
-        own=is_own_output(found["Manufacturer"], found["ManufacturerModelName"]),
+        role=Role.OTHER if own else _role(found["SOPClassUID"], content),
+        own=own,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         patient_id=found["PatientID"],
     )
+
+
+def marks_lesions(content: bytes) -> bool:
+    """Whether an object is something that others drew; one that cannot be read is not."""
+    try:
+        return read_received(content).role is Role.ROI
+    except InputError:
+        return False
 
 
 def read_received_file(path: Path) -> Received:
@@ -127,7 +145,14 @@ def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value or "").encode("latin-1", "replace")
 
 
-def _role(sop_class_uid: str) -> Role:
+def _role(sop_class_uid: str, content: bytes) -> Role:
+    """What an object of others is: of a report or presentation state, its content decides."""
     if sop_class_uid in CT_CLASSES:
         return Role.CT
-    return Role.ROI if sop_class_uid == RTSTRUCT_CLASS or sop_class_uid in SEG_CLASSES else Role.OTHER
+    if sop_class_uid == RTSTRUCT_CLASS or sop_class_uid in SEG_CLASSES:
+        return Role.ROI
+    kind = SeedKind.SR if sop_class_uid in SR_CLASSES else SeedKind.GSPS if sop_class_uid in GSPS_CLASSES else None
+    if kind is None or len(content) > LARGEST_REPORT:
+        return Role.OTHER
+    with _LOOKING:
+        return Role.ROI if marks_a_place(content, kind) else Role.OTHER

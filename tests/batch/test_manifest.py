@@ -11,7 +11,7 @@ from fmcib_module.batch.items import Item, SeedRow, Shard
 from fmcib_module.batch.manifest import read_manifest
 from fmcib_module.core.errors import ConfigError
 
-CT, OTHER_CT, RTSTRUCT, SEG = "1.2.3.1", "1.2.3.2", "1.2.3.7", "1.2.3.8"
+CT, OTHER_CT, RTSTRUCT, SEG, SR, PR = "1.2.3.1", "1.2.3.2", "1.2.3.7", "1.2.3.8", "1.2.3.9", "1.2.3.10"
 BUCKET = "s3://idc-open-data"
 
 
@@ -81,6 +81,38 @@ def test_an_s5cmd_manifest_is_grouped_by_what_was_drawn_on_what(tmp_path: Path, 
         Item((_url(CT),), series_uid=CT),
         Item((_url(OTHER_CT), _url(SEG)), series_uid=OTHER_CT),
     ]
+
+
+@pytest.fixture
+def with_reports(indices: Path) -> Path:
+    """The same, with a report of the first CT's study and a presentation state of the other's."""
+    path = indices / "idc_index.parquet"
+    more = {
+        "SeriesInstanceUID": [SR, PR],
+        "StudyInstanceUID": ["1.2.1", "1.2.2"],
+        "Modality": ["SR", "PR"],
+        "series_aws_url": [f"{_url(SR)}/*", f"{_url(PR)}/*"],
+    }
+    pq.write_table(pa.concat_tables([pq.read_table(path), pa.table(more)]), path)
+    return indices
+
+
+def test_reports_of_a_series_study_come_along(tmp_path: Path, with_reports: Path) -> None:
+    assert read_manifest(_write(tmp_path, f"series_uid\n{CT}\n{OTHER_CT}\n"), indices=with_reports) == [
+        Item((_url(CT), _url(RTSTRUCT), _url(SR)), series_uid=CT),
+        Item((_url(OTHER_CT), _url(SEG), _url(PR)), series_uid=OTHER_CT),
+    ]
+    lines = [f"cp {_url(uid)}/* ." for uid in (PR, SR, CT, OTHER_CT, SEG)]
+    path = _write(tmp_path, "\n".join(lines), "m.s5cmd")
+    assert read_manifest(path, indices=with_reports) == [
+        Item((_url(CT), _url(SR)), series_uid=CT),
+        Item((_url(OTHER_CT), _url(SEG), _url(PR)), series_uid=OTHER_CT),
+    ]
+
+
+def test_a_row_may_name_a_report_and_a_presentation_state(tmp_path: Path) -> None:
+    path = _write(tmp_path, "source,sr,gsps\nct,a/report.dcm;b/other.dcm,state.dcm\n")
+    assert read_manifest(path) == [Item(("ct", "a/report.dcm", "b/other.dcm", "state.dcm"))]
 
 
 def test_without_the_further_indices_a_study_of_an_s5cmd_manifest_is_one_item(tmp_path: Path, indices: Path) -> None:

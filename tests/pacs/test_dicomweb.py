@@ -114,5 +114,5 @@ def test_what_the_server_refuses_or_does_not_hold_is_said(orthanc: Orthanc, tmp_
     without = phantoms.write_study(tmp_path / "ct", seed=5, seg=False, rtstruct=False)
     orthanc.send_folder(tmp_path / "ct")
     bare = WebStudy(asked.url, without.study_uid)
-    with pytest.raises(InputError, match="no RTSTRUCT or SEG"), fetched(bare, ACCESS, ignore):
+    with pytest.raises(InputError, match="no RTSTRUCT, SEG or report"), fetched(bare, ACCESS, ignore):
         pass

@@ -224,7 +224,9 @@ def test_a_study_without_roi_becomes_a_dead_letter_after_a_while(tmp_path):
     with running(node_settings(tmp_path, patience_h=0.00003)) as (service, log):
         send(service.port, small_study("no roi")[:-1])
         wait_for(in_state(service, StudyState.DEAD))
-    assert "no RTSTRUCT or SEG arrived" in next(e["reason"] for e in events(log) if e["event"] == "study-failed")
+    assert "no RTSTRUCT, SEG or report with coordinates arrived" in next(
+        e["reason"] for e in events(log) if e["event"] == "study-failed"
+    )
 
 
 def test_an_sr_by_itself_is_kept_a_while_and_is_nobody_s_failure(tmp_path):
