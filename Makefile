@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-slow test-all golden bench docs sbom fuzz fuzz-readers kills image-test mhub-submission mhub-test-data lock
+.PHONY: help setup runtime demo fmt check test test-slow test-all coverage golden bench docs sbom fuzz fuzz-readers kills image-test mhub-submission mhub-test-data lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -35,6 +35,10 @@ test-slow: setup ## the longer tests, about 15 minutes; servers and a browser wh
 
 test-all: setup ## fast, slow, and where there is a GPU those too
 	$(PYTEST)
+
+coverage: setup ## branches of fmcib_module that fast and longer tests take; lists the lines they miss
+	@mkdir -p build/coverage
+	$(PYTEST) -m "not gpu" --cov --cov-report=json --cov-report=term
 
 golden: setup ## compare with the published implementation
 	$(PYTEST) -k golden
