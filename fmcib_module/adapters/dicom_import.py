@@ -94,10 +94,9 @@ def _sort_file(path: Path, root: Path, found: _Findings) -> None:
     Raises:
         InputError: It looks like imaging data but cannot be read.
     """
-    relative = path.relative_to(root).as_posix()
     if is_image_file(path):
         if is_mask(path, root):
-            found.sources.append(RoiSource(path=path, kind=SeedKind.MASK, uid=relative))
+            found.sources.append(RoiSource(path=path, kind=SeedKind.MASK, uid=path.relative_to(root).as_posix()))
         else:
             found.images.append(path)
         return
@@ -106,7 +105,8 @@ def _sort_file(path: Path, root: Path, found: _Findings) -> None:
         if names is None:
             found.ignored += 1
         else:
-            found.sources.append(RoiSource(path=path, kind=SeedKind.POINT, uid=relative, referenced_series_uids=names))
+            uid = path.relative_to(root).as_posix()
+            found.sources.append(RoiSource(path=path, kind=SeedKind.POINT, uid=uid, referenced_series_uids=names))
         return
     header = None if path.name.upper() == "DICOMDIR" else read_header(path)
     if header is None:

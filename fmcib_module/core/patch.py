@@ -223,7 +223,7 @@ def _sample_separable(
     box: NDArray[np.float32], plan: PatchPlan, rotation: Matrix, offset: NDArray[np.float64], follows: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Each source axis follows one grid axis: three linear interpolations along k, j and i."""
-    out: NDArray[np.float64] = box.astype(np.float64)
+    out: NDArray[np.floating] = box
     for source_axis in (2, 1, 0):  # i, j, k are the box's axes 2, 1, 0
         grid_axis = follows[source_axis]
         steps = np.arange(plan.first[grid_axis], plan.stop[grid_axis])
@@ -233,7 +233,7 @@ def _sample_separable(
     return np.transpose(out, np.argsort(-follows[::-1], kind="stable"))
 
 
-def _lerp(values: NDArray[np.float64], along: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+def _lerp(values: NDArray[np.floating], along: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     low = np.floor(along).astype(np.int_)
     weight = along - low
     n = values.shape[axis]
@@ -241,9 +241,9 @@ def _lerp(values: NDArray[np.float64], along: NDArray[np.float64], axis: int) ->
     shape[axis] = len(along)
     low_weight = np.where((low >= 0) & (low < n), 1.0 - weight, 0.0).reshape(shape)
     high_weight = np.where((low >= -1) & (low < n - 1), weight, 0.0).reshape(shape)
-    below = np.take(values, np.clip(low, 0, n - 1), axis=axis)
-    above = np.take(values, np.clip(low + 1, 0, n - 1), axis=axis)
-    return np.asarray(below * low_weight + above * high_weight)
+    result: NDArray[np.float64] = np.multiply(np.take(values, low, axis=axis, mode="clip"), low_weight)
+    result += np.take(values, low + 1, axis=axis, mode="clip") * high_weight
+    return result
 
 
 def gather_trilinear(

@@ -191,6 +191,8 @@ def why_not_stackable(instances: Sequence[Instance], series_uid: str) -> NotOneV
 
 def in_plane_difference(a: Instance, b: Instance) -> str:
     """How slice b differs from slice a in shape, pixel spacing or orientation; empty where only by rounding."""
+    if (a.shape, a.spacing_mm, a.orientation) == (b.shape, b.spacing_mm, b.orientation):
+        return ""  # nearly always, and there are thousands of slices
     if a.shape != b.shape:
         return f"Rows and Columns expected {a.shape}, found {b.shape}"
     if any(abs(p - q) > PIXEL_SPACING_TOLERANCE * abs(p) for p, q in zip(a.spacing_mm, b.spacing_mm, strict=True)):
