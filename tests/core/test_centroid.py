@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from fmcib_module.core.centroid import Block, compute_mask_centroid, crop, mask_on_grid, sphere_on_grid
+from fmcib_module.core.centroid import (
+    Block,
+    compute_mask_centroid,
+    crop,
+    crop_slices,
+    index_box,
+    mask_on_grid,
+    sphere_on_grid,
+)
 from fmcib_module.core.volume import Grid
 
 OBLIQUE = np.eye(4)  # orthonormal directions times spacing 0.5, 0.75, 2
@@ -72,6 +80,23 @@ def test_an_empty_mask_has_no_centroid():
     assert compute_mask_centroid([]) is None
 
 
+def test_a_block_is_cut_to_its_voxels_and_keeps_their_places():
+    weights = np.zeros((6, 7, 9), dtype=bool)
+    weights[1, 4, 6] = weights[2, 2, 3] = True
+    block = crop(weights, OBLIQUE)
+    assert block is not None
+    assert block.weights.shape == (2, 3, 4)
+    assert np.argwhere(block.weights).tolist() == [[0, 2, 3], [1, 0, 0]]
+    assert block.affine @ [0, 0, 0, 1] == pytest.approx(OBLIQUE @ [3, 2, 1, 1])
+
+
+def test_an_empty_block_does_not_hide_the_next():
+    empty, voxel = np.zeros((1, 1, 1), dtype=bool), np.ones((1, 1, 1), dtype=bool)
+    found = compute_mask_centroid([Block(empty, axial()), Block(voxel, axial(origin=(4, 5, 6)))])
+    assert found is not None
+    assert found.lps_mm == pytest.approx((4, 5, 6))
+
+
 def test_a_mask_on_its_own_grid_stays_as_it_is():
     weights = np.random.default_rng(6).random((6, 9, 8)) > 0.8
     weights[0] = weights[5] = False
@@ -112,3 +137,98 @@ def test_a_sphere_smaller_than_a_voxel_is_the_nearest_voxel():
 
 def test_a_point_outside_the_grid_has_no_sphere():
     assert sphere_on_grid((-3.0, 0.0, 0.0), 2.0, Grid.from_matrix((4, 4, 4), axial())) is None
+
+
+def centres_of(grid):
+    k, j, i = np.indices(grid.shape)
+    return np.stack([i, j, k], axis=-1) @ grid.matrix[:3, :3].T + grid.matrix[:3, 3]
+
+
+def on_whole_grid(found, grid):
+    """The mask that a first slice and the slices from there on stand for."""
+    assert found is not None
+    first, part = found
+    assert part.dtype == bool
+    assert part[0].any()
+    assert part[-1].any()
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[first : first + len(part)] = part
+    return mask
+
+
+def test_blocks_that_touch_on_a_grid_hold_the_voxels_of_both():
+    blocks = [
+        Block(np.ones((1, 2, 3), dtype=bool), axial(origin=(5, 12, 8))),
+        Block(np.diag([True, False, True])[None], axial(origin=(6, 12, 8))),
+    ]
+    grid = Grid.from_matrix((15, 19, 12), axial(spacing=(1, 1, 1), origin=(0, 0, 0)))
+    x, y, z = np.moveaxis(centres_of(grid), -1, 0)
+    slab = (z >= 7) & (z < 9)  # voxels are 2 mm high, half-open
+    expected = slab & (x >= 5) & (x <= 7) & (y >= 12) & (y <= 13)
+    for place in (6, 8):  # the diagonal's two voxels
+        expected |= slab & (x == place) & (y == place + 6)
+    assert (on_whole_grid(mask_on_grid(blocks, grid), grid) == expected).all()
+
+
+def test_a_large_voxel_holds_every_voxel_of_a_fine_grid_up_to_its_edges():
+    block = Block(np.ones((1, 1, 1), dtype=bool), axial(spacing=(4, 4, 4), origin=(8, 10, 12)))
+    grid = Grid.from_matrix((40, 38, 36), axial(spacing=(0.5, 0.5, 0.5)))
+    inside = (centres_of(grid) >= np.array([6, 8, 10])) & (centres_of(grid) < np.array([10, 12, 14]))
+    assert (on_whole_grid(mask_on_grid([block], grid), grid) == inside.all(axis=-1)).all()
+
+
+def test_a_centre_on_the_edge_between_two_voxels_has_one_owner_whichever_they_are():
+    grid = Grid.from_matrix((1, 1, 13), axial(spacing=(0.5, 1, 2)))
+    for i in range(1, 5):
+        weights = np.zeros((1, 1, 6), dtype=bool)
+        weights[0, 0, i] = True
+        found = on_whole_grid(mask_on_grid([Block(weights, axial())], grid), grid)
+        assert np.flatnonzero(found[0, 0]).tolist() == [2 * i - 1, 2 * i]
+
+
+@pytest.mark.parametrize("index", [(0, 12, 3), (14, 5, 0), (7, 3, 8), (14, 12, 8), (0, 0, 0)])
+def test_a_sphere_is_every_voxel_within_the_radius_also_at_the_edges(index):
+    grid = Grid.from_matrix((9, 13, 15), OBLIQUE)
+    center = (OBLIQUE @ [*index, 1])[:3] + np.array([0.1, -0.15, 0.2])
+    expected = np.sqrt(((centres_of(grid) - center) ** 2).sum(axis=-1)) <= 3.3
+    found = sphere_on_grid(tuple(center), 3.3, grid)
+    assert expected.sum() > 10
+    assert (on_whole_grid(found, grid) == expected).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_last_voxel_of_a_grid_can_hold_a_sphere_and_the_next_place_cannot(axis):
+    grid = Grid.from_matrix((4, 6, 9), axial(spacing=(10, 10, 10), origin=(-100, 50, 7)))
+    last = np.array([8, 5, 3])
+    assert sphere_on_grid(tuple(last * 10.0 + (-100, 50, 7)), 1.0, grid) is not None
+    last[axis] += 1
+    assert sphere_on_grid(tuple(last * 10.0 + (-100, 50, 7)), 1.0, grid) is None
+
+
+def test_the_box_around_a_body_holds_its_voxels_and_at_most_one_more_on_each_side():
+    grid = Grid.from_matrix((30, 20, 10), axial(spacing=(2, 3, 4), origin=(100, -50, 10)))
+    corners_ijk = np.array([[2.2, 11.5, 20.3], [6.9, 13.1, 24.8]])
+    first, stop = index_box(corners_ijk * (2, 3, 4) + (100, -50, 10), grid)
+    assert (first <= np.ceil(corners_ijk[0])).all()
+    assert (first >= corners_ijk[0] - 1).all()
+    assert (stop > np.floor(corners_ijk[1])).all()
+    assert (stop - 1 <= corners_ijk[1] + 1).all()
+
+
+@pytest.mark.parametrize("beyond", [-1, 1])
+def test_the_box_around_a_body_outside_the_grid_is_empty_and_within_it(beyond):
+    grid = Grid.from_matrix((30, 20, 10), axial(spacing=(1, 1, 1)))
+    first, stop = index_box(np.array([[5.0, 5, 5], [7, 7, 7]]) + beyond * 90, grid)
+    assert (first >= stop).all()
+    for edge in (first, stop):
+        assert (edge >= 0).all()
+        assert (edge <= (10, 20, 30)).all()
+
+
+def test_slices_without_a_voxel_are_cut_off_at_both_ends_only():
+    mask = np.zeros((7, 2, 2), dtype=bool)
+    mask[[2, 4], 0, 1] = True
+    found = crop_slices(mask)
+    assert found is not None
+    assert found[0] == 2
+    assert found[1].any(axis=(1, 2)).tolist() == [True, False, True]
