@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.identifiers import name_patient
@@ -31,6 +32,9 @@ from fmcib_module.core.naming import (
     extractor_stem,
 )
 from fmcib_module.core.report import series_rows
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 from fmcib_module.ledger_file import FORCE, read_ledger
 from fmcib_module.patients import write_patients
 
@@ -39,6 +43,17 @@ EXTRACTOR_TABLES = [f"{extractor_stem(card.name)}{suffix}" for card in CARDS for
 
 FLUSH_AFTER_S = 5.0
 """The ledger is rewritten at most this often; a killed run repeats only what came after."""
+
+FLUSH_SHARE = 0.02
+"""Most of a run's time that goes into rewriting the ledger, which takes half a second for 2,000 series."""
+
+
+@cache
+def _adapter() -> "TypeAdapter[Ledger]":
+    """Made where there is a ledger to read: a first run starts without pydantic."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Ledger)
 
 
 class EarlierResults:
@@ -149,7 +164,7 @@ class RunOutput:
         self.folder = folder
         self.ledger = Ledger(run={"started": now(), **run})
         self._changing = Lock()  # the encoder describes itself from the thread that it works in
-        self._last_flush = 0.0
+        self._next_flush = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = OutputLock(folder)
@@ -209,7 +224,7 @@ class RunOutput:
         self._earlier.supersede(entry)
         with self._changing:
             self.ledger = replace(self.ledger, series=(*self.ledger.series, entry))
-        if time.monotonic() - self._last_flush > FLUSH_AFTER_S:
+        if time.monotonic() > self._next_flush:
             self._flush()
 
     def add_problems(self, problems: tuple[ProblemEntry, ...], ignored_files: int) -> None:
@@ -229,11 +244,12 @@ class RunOutput:
             self.ledger = replace(self.ledger, run={**self.ledger.run, **more})
 
     def _flush(self) -> None:
-        ledger = self.ledger
+        started, ledger = time.monotonic(), self.ledger
         if not ledger.complete:  # what an interrupted rerun has not come to yet is still true
             ledger = replace(ledger, series=(*ledger.series, *self._earlier.entries()))
         write_bytes(self.folder / LEDGER_NAME, json.dumps(ledger.to_dict(), indent=1).encode())
-        self._last_flush = time.monotonic()
+        ended = time.monotonic()
+        self._next_flush = ended + max(FLUSH_AFTER_S, (ended - started) / FLUSH_SHARE)
 
 
 def sha256_of(path: Path) -> str:
