@@ -107,7 +107,17 @@ def fill(rings_ij: Sequence[Array], shape: tuple[int, int]) -> NDArray[np.bool_]
         np.add.at(steps, (row[0::2], enter), 1)
         np.add.at(steps, (row[0::2], np.maximum(enter, leave)), -1)
         filled |= np.cumsum(steps, axis=1)[:, :-1] > 0
+    for ring in rings_ij:
+        column, row = _corner_pixels(ring, shape)
+        filled[row, column] = True
     return filled
+
+
+def _corner_pixels(ring: Array, shape: tuple[int, int]) -> NDArray[np.intp]:
+    """Pixels (column, row) whose centre is a ring's corner, (2, n): above and below a tip, no row crosses the ring."""
+    nearest = np.rint(ring).astype(np.intp)
+    on = (np.abs(ring - nearest) < ON_RING) & (nearest >= 0) & (nearest < shape[::-1])
+    return nearest[on.all(axis=1)].T
 
 
 def _edges(rings: Sequence[Array]) -> tuple[Array, Array]:

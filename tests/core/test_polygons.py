@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as MplPath
 
-from fmcib_module.core.polygons import area_and_moment, contains, fill
+from fmcib_module.core.polygons import ON_RING, area_and_moment, contains, fill
 
 
 def rectangle(u0, v0, u1, v1):
@@ -93,3 +93,85 @@ def test_a_ring_that_leaves_the_image_is_cut_at_its_edge():
     assert fill([rectangle(-5, -5, 2.5, 1.5)], (4, 4)).sum() == 3 * 2
     assert fill([rectangle(-9, -9, -5, -5)], (4, 4)).sum() == 0
     assert fill([rectangle(6, 0, 9, 3)], (4, 4)).sum() == 0
+
+
+def pixels(shape, rows, columns):
+    mask = np.zeros(shape, dtype=bool)
+    mask[rows, columns] = True
+    return mask
+
+
+ALL = slice(None)
+
+
+@pytest.mark.parametrize("shape", [(6, 11), (11, 6)], ids=["wide", "tall"])
+@pytest.mark.parametrize(
+    ("ring", "rows", "columns"),
+    [
+        ((1.5, 0.5, 4.5, 3.5), slice(1, 4), slice(2, 5)),
+        ((-8.5, 0.5, 4.5, 3.5), slice(1, 4), slice(0, 5)),  # over the left side
+        ((1.5, 0.5, 40.5, 3.5), slice(1, 4), slice(2, None)),  # right
+        ((1.5, -8.5, 4.5, 3.5), slice(0, 4), slice(2, 5)),  # top
+        ((1.5, 0.5, 4.5, 40.5), slice(1, None), slice(2, 5)),  # bottom
+        ((-8.5, -8.5, 40.5, 40.5), ALL, ALL),
+        ((-8.5, 0.5, -2.5, 3.5), slice(0), slice(0)),  # beyond one side only
+        ((20.5, 0.5, 28.5, 3.5), slice(0), slice(0)),
+        ((1.5, -8.5, 4.5, -2.5), slice(0), slice(0)),
+        ((1.5, 20.5, 4.5, 28.5), slice(0), slice(0)),
+        ((0.2, 1.2, 4.8, 1.7), slice(0), slice(0)),  # between two rows of pixel centres
+        ((1.2, 0.2, 1.7, 4.8), slice(0), slice(0)),  # between two columns
+    ],
+)
+def test_a_rectangle_fills_the_centres_it_holds_and_is_cut_at_the_images_edges(ring, rows, columns, shape):
+    assert (fill([rectangle(*ring)], shape) == pixels(shape, rows, columns)).all()
+
+
+def test_a_corner_on_a_row_of_pixel_centres_counts_once():
+    ring = np.array([[1, 0], [0, 2], [1, 4], [4, 4], [4, 0]], dtype=float)
+    expected = pixels((6, 7), slice(0, 5), slice(1, 5))
+    expected[2, 0] = True
+    assert (fill([ring], (6, 7)) == expected).all()
+
+
+def test_a_diamond_through_pixel_centres_holds_its_tips_wherever_it_lies():
+    j, i = np.indices((40, 50))
+    for column, row, radius in [
+        (column, row, radius) for column in range(9, 40) for row in (9, 28) for radius in (1, 7)
+    ]:
+        tips = np.array([[0, -1], [1, 0], [0, 1], [-1, 0]], dtype=float) * radius + (column, row)
+        assert (fill([tips], (40, 50)) == (np.abs(i - column) + np.abs(j - row) <= radius)).all()
+
+
+def test_a_sharp_tip_on_a_pixel_centre_is_filled_and_beyond_the_image_is_nothing():
+    expected = pixels((4, 6), [0, 1, 1, 1, 1, 1, 2], [0, 0, 1, 2, 3, 4, 0])
+    assert (fill([np.array([[0, 0], [4, 1], [0, 2]], dtype=float)], (4, 6)) == expected).all()
+    assert fill([np.array([[-9, -1], [-1, -2], [-9, -3]], dtype=float)], (4, 6)).sum() == 0
+    assert fill([np.array([[9, 4], [6, 4], [9, 5]], dtype=float)], (4, 6)).sum() == 0
+    assert fill([], (4, 6)).sum() == 0
+
+
+def distance_to(ring, points):
+    """Of each point to the nearest edge of a ring."""
+    start, end = ring[:, None], np.roll(ring, -1, axis=0)[:, None]
+    along = np.clip(((points - start) * (end - start)).sum(-1) / ((end - start) ** 2).sum(-1), 0, 1)
+    return np.linalg.norm(start + along[..., None] * (end - start) - points, axis=-1).min(axis=0)
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        np.array([[0, 0], [100, 1], [100, 5], [0, 5]], dtype=float),  # a nearly level edge grazes pixel centres
+        np.array([[0, 0], [0, 5], [100, 5], [100, 4]], dtype=float),
+        np.array([[0, 6], [55, 1], [110, 6]], dtype=float),
+        np.array([[3, 0.98], [40, 0.98], [40, 6.02], [2.98, 6.02]], dtype=float),
+        np.array([[3.02, 1.02], [40, 1.02], [40, 5.98], [3.02, 5.98]], dtype=float),
+    ],
+)
+def test_centres_on_a_ring_are_filled_and_those_off_it_only_where_they_are_inside(ring):
+    v, u = np.mgrid[:8, :112].astype(float)
+    points = np.stack([u.ravel(), v.ravel()], axis=1)
+    filled, off = fill([ring], v.shape).ravel(), distance_to(ring, points)
+    inside = MplPath(ring).contains_points(points)
+    assert filled[off < ON_RING * 0.9].all()
+    far = off > ON_RING * 1.5  # in between, whether a centre counts depends on the edge's direction
+    assert (filled[far] == inside[far]).all()
