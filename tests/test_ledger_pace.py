@@ -25,9 +25,9 @@ def skipped(number: int) -> SeriesEntry:
     return SeriesEntry(f"1.2.{number}", "1.2", "CT", Status.SKIPPED, Stage.IMPORT, reason)
 
 
-@pytest.mark.parametrize(("rewrite_s", "most_share", "most_wait_s"), [(0.01, 0.01, 6), (1.0, 0.03, 60)])
+@pytest.mark.parametrize(("rewrite_s", "most_wait_s"), [(0.01, 7), (1.0, 60)])
 def test_rewriting_takes_a_small_share_of_a_run_however_long_the_ledger_is(
-    rewrite_s: float, most_share: float, most_wait_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rewrite_s: float, most_wait_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, rewrites = Clock(), []
 
@@ -39,10 +39,10 @@ def test_rewriting_takes_a_small_share_of_a_run_however_long_the_ledger_is(
     with RunOutput(tmp_path, {"settings_sha256": "", "weights_sha256": "", "version": ""}) as out:
         monkeypatch.setattr(module, "write_bytes", rewrite)
         started = clock.now
-        for number in range(2000):
-            clock.now += 0.25
+        for number in range(300):
+            clock.now += 1.0
             out.add(skipped(number))
         took = clock.now - started
     waits = [b - a for a, b in pairwise(rewrites)]
-    assert (len(rewrites) - 1) * rewrite_s <= most_share * took  # the last one is the end's
+    assert (len(rewrites) - 1) * rewrite_s <= 0.03 * took  # the last one is the end's
     assert max(waits) <= most_wait_s
