@@ -56,7 +56,7 @@ def test_a_sagittal_scan_is_ordered_by_the_patients_axes():
 @pytest.mark.parametrize("mode", [Mode.PUBLISHED, Mode.CENTRED])
 @pytest.mark.parametrize("grid", [AXIAL, SAGITTAL, FLIPPED], ids=["axial", "sagittal", "flipped"])
 def test_older_monai_samples_between_the_voxel_edges_of_one_grid_and_the_centres_of_the_other(grid, mode):
-    """k' = k m / (m - 1) - 1/2 and s = (X k' + 1/2) (n - 1) / n, k counted in RAS: by the published sampling.
+    """k' = k m / (m - 1) - 1/2 and s = (X k' + 1/2) (n - 1) / n, k counted in RAS, as published.
 
     X from geometry: each scan axis follows one world axis.
     """
