@@ -20,6 +20,12 @@ TISSUE_HU: Final = -300.0
 LOW_TISSUE_SHARE: Final = 0.01
 """A 50 mm cube inside a healthy lung holds several per cent of vessels; one beside the patient holds less."""
 
+AROUND_SEED_MM: Final = 2
+"""On each side: a cube of 5 mm, smaller than lesions that are measured."""
+
+AERATED_HU: Final = -700.0
+"""Healthy lung lies below it, ground-glass lesions above."""
+
 HOUNSFIELD_LIMITS: Final = (-1500.0, 4000.0)
 """12-bit CT ends at -1024 and 3071 HU; more on both sides is noise in air, up to here, and metal."""
 
@@ -58,9 +64,18 @@ def flag_patch(patch: Patch, measures: PatchMeasures) -> tuple[Flag, ...]:
     found = {
         Flag.NEAR_BORDER: measures.outside_share > 0,
         Flag.LOW_TISSUE: measures.tissue_share < LOW_TISSUE_SHARE,
+        Flag.SEED_IN_AIR: _is_aerated(patch),
         Flag.NOT_HOUNSFIELD: not looks_like_hounsfield(patch.voxels),
     }
     return tuple(flag for flag, holds in found.items() if holds)
+
+
+def _is_aerated(patch: Patch) -> bool:
+    """Whether the scan around the seed is air or healthy lung on average; outside the scan nothing is measured."""
+    around = tuple(slice(max(at - AROUND_SEED_MM, 0), at + AROUND_SEED_MM + 1) for at in patch.seed_index_kji)
+    cube = patch.voxels[around]
+    measured = cube[cube != 0.0]
+    return bool(measured.size) and float(measured.mean()) < (AERATED_HU - AIR_HU) / HU_RANGE
 
 
 def looks_like_hounsfield(voxels: NDArray[np.float32]) -> bool:

@@ -70,6 +70,7 @@ class Flag(StrEnum):
     OUTSIDE_MASK = "centroid_outside_roi"
     NEAR_BORDER = "near_border"
     LOW_TISSUE = "low_tissue"
+    SEED_IN_AIR = "seed_in_air"
     NOT_HOUNSFIELD = "not_hounsfield_values"
     COARSE_SPACING = "coarse_spacing"
     OTHER_FRAME_OF_REFERENCE = "other_frame_of_reference"

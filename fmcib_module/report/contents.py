@@ -23,7 +23,7 @@ MAP_FROM: Final = 3
 
 TSNE_FROM: Final = 30
 TSNE_UP_TO: Final = 2000
-"""Lesions for which t-SNE is drawn too: fewer have no neighbourhoods to show, more would take minutes."""
+"""Lesions for which t-SNE is drawn too: fewer have no neighbourhoods to show, more would take long."""
 
 TSNE_COMPONENTS: Final = 50
 """Of the features that t-SNE looks at: what lies beyond is mostly noise."""

@@ -13,6 +13,7 @@ FLAG_MEANINGS: Final[dict[Flag, str]] = {
     Flag.OUTSIDE_MASK: "The centroid is not inside the ROI itself (a ring, a bent shape, or several parts).",
     Flag.NEAR_BORDER: "A part of the patch lies outside the scan; in published modes the lesion is then off centre.",
     Flag.LOW_TISSUE: "Less than 1 % of the patch is tissue: the seed may lie in air, beside the patient.",
+    Flag.SEED_IN_AIR: "The 5 mm around the seed are air or healthy lung: the seed may have missed the lesion.",
     Flag.NOT_HOUNSFIELD: "Values do not look like Hounsfield units: beyond -1500..4000, constant, or dense throughout.",
     Flag.COARSE_SPACING: "Voxels or slices are larger than 3 mm, which the paper excluded.",
     Flag.OTHER_FRAME_OF_REFERENCE: "The ROI names this series but another frame of reference.",

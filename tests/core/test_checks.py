@@ -73,6 +73,37 @@ def test_a_seed_in_air_is_flagged_and_one_in_lung_with_vessels_is_not():
 
 
 @pytest.mark.parametrize(
+    ("ball_hu", "moved_mm", "flagged"),
+    [
+        (40, 0, False),  # a solid nodule in lung
+        (-600, 0, False),  # ground glass
+        (40, 60, True),
+        (40, 8, True),
+        (40, 4, False),
+    ],
+)
+def test_a_seed_that_missed_a_nodule_in_lung_is_flagged(ball_hu, moved_mm, flagged):
+    grid = phantom_grid((90, 90, 150), (1.0, 1.0, 1.0), "axial", centre=(0.0, 0.0, 0.0))
+    k, j, i = np.indices(grid.shape)
+    hu = np.where((k - 45) ** 2 + (j - 45) ** 2 + (i - 40) ** 2 <= 5**2, ball_hu, -850).astype(np.float32)
+    hu[:, :, 140:] = 40  # the chest wall: the patch as a whole holds tissue
+    hu[4::9, 4::9] = 40  # vessels, none within 2 mm of a seed
+    volume = Volume.from_array(hu, grid.matrix, "1.2.3")
+    seed = Seed((40.0 - 75.0 + moved_mm, 0.0, 0.0), "nodule", "")
+    for mode in ("published", "centred"):
+        patch = extract_patch(volume, seed, mode=mode)
+        found = flag_patch(patch, measure_patch(patch))
+        assert (Flag.SEED_IN_AIR in found, Flag.LOW_TISSUE in found) == (flagged, False)
+
+
+def test_what_lies_outside_the_scan_is_no_air_at_the_seed():
+    hu = np.full((50, 50, 50), -1024.0)
+    hu[25] = 40  # one slice
+    patch = _patch(hu, outside_share=0.98)
+    assert Flag.SEED_IN_AIR not in flag_patch(patch, measure_patch(patch))
+
+
+@pytest.mark.parametrize(
     ("spacing", "thickness", "flagged"),
     [
         ((0.8, 0.8, 3.0), None, False),
