@@ -57,7 +57,7 @@ def kill_and_resume(folder: Path, n_kills: int, seed: int) -> tuple[int, int]:
             driver = _start(folder, output)
         else:
             continue
-        assert driver.wait() == 0, f"kill {kill}"
+        assert driver.wait() == 0, f"kill {kill}: {output.with_suffix('.log').read_text()[-2000:]}"
         _see_end(family)
         check_whole(output)
         assert not (different := differences(_results(output), expected)), f"kill {kill}: {different}"
