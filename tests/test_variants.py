@@ -151,7 +151,7 @@ def test_a_rerun_takes_over_and_writes_the_same_tables(tmp_path):
         run(tmp_path / "in", tmp_path / "out", **options)
         tables.append({path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")})
     assert tables[0] == tables[1]
-    assert set(tables[0]) == {"features.csv", "stability.csv", "stability_icc.csv", "modes.csv"}
+    assert set(tables[0]) == {"features.csv", "patients.csv", "stability.csv", "stability_icc.csv", "modes.csv"}
     run(tmp_path / "in", tmp_path / "out", force=True, **{**options, "stability": 0, "compare_modes": False})
     assert {path.name for path in (tmp_path / "out").rglob("*.*")} & {
         "stability.csv",
