@@ -144,7 +144,8 @@ def _connect(ray: Any, address: str) -> None:
     options: dict[str, Any] = {"address": address}
     if not address:
         size = OBJECT_STORE_BYTES
-        options = {"num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": size}
+        own = {"address": "local"}  # not one that RAY_ADDRESS or another user's `ray start` names
+        options = {**own, "num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": size}
     for left in reversed(range(1 if address else STARTS)):
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)

@@ -50,6 +50,18 @@ def test_every_lesion_is_there_once_although_a_worker_and_the_driver_are_killed(
 
 
 @pytest.mark.slow
+def test_a_job_without_an_address_starts_a_cluster_of_its_own_whatever_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # nobody answers there
+    write_cohort(tmp_path / "input", 1)
+    command = [sys.executable, "-m", "fmcib_module.cli", "batch", str(tmp_path / "input/manifest.csv")]
+    command += [str(tmp_path / "output"), "--scratch", str(tmp_path / "scratch"), "--set", "report=false"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == ExitCode.OK, ended.stderr[-3000:]
+
+
+@pytest.mark.slow
 def test_with_gpus_the_workers_send_their_patches_to_a_process_for_each(tmp_path: Path) -> None:
     write_cohort(tmp_path / "input", 3)
     output = tmp_path / "output"
