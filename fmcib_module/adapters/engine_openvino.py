@@ -4,8 +4,9 @@ Batch norm folds into the convolutions exactly (in float64). A large network is 
 the next start maps it into memory instead of building it (1.5 s for the published one). OpenVINO's own cache of
 compiled models gains nothing over that, so it is not used.
 
-The last convolutions see 2 x 2 x 2 voxels. Their kernels work on rows of two and read all weights for each, three
-times slower than those before; so they get patches side by side in one long row (`_convolve_side_by_side`).
+The last convolutions see 4 x 4 x 4 and 2 x 2 x 2 voxels. Their kernels work on such short rows one by one and read all
+weights for each, up to three times slower than those before; so they get patches side by side in one long row
+(`_convolve_side_by_side`).
 """
 
 import os
@@ -35,14 +36,11 @@ BATCH: Final = 8
 KEPT_FROM_FEATURES: Final = 2048
 """Networks with fewer features are built in a moment; keeping them would only fill the disk."""
 
-SIDE_BY_SIDE: Final = 4
-"""Patches in one row. A fixed number, filled up with zeros, because kernels sum in another order for another length: a
-patch's features must not depend on how many came with it."""
+SIDE_BY_SIDE: Final = {2: 4, 4: 2}
+"""Voxels in a row -> patches that share one. A fixed number, filled up with zeros, because kernels sum in another order
+for another length: a patch's features must not depend on how many came with it."""
 
-SHORT_ROW: Final = 2
-"""Rows of so many voxels are put side by side."""
-
-GRAPH_VERSION: Final = 2
+GRAPH_VERSION: Final = 3
 """Part of a kept network's name; raise it when `build_model` changes."""
 
 
@@ -143,10 +141,11 @@ def _bottleneck(x: Any, tensors: Mapping[str, NDArray[Any]], block: Block, size:
     """One block; its input has `size` voxels on each axis."""
     reduce, spatial, expand = block.convs
     out = ops.relu(_convolve(x, tensors, reduce))
-    if size // spatial.stride > SHORT_ROW:
+    together = SIDE_BY_SIDE.get(size // spatial.stride, 1) if size % spatial.stride == 0 else 1
+    if together == 1:
         out = ops.relu(_convolve(out, tensors, spatial))
     else:
-        out = ops.relu(_convolve_side_by_side(out, tensors, spatial, size))
+        out = ops.relu(_convolve_side_by_side(out, tensors, spatial, size, together))
     out = _convolve(out, tensors, expand)
     shortcut = x if block.shortcut is None else _convolve(x, tensors, block.shortcut)
     return ops.relu(ops.add(out, shortcut))
@@ -159,8 +158,10 @@ def _convolve(x: Any, tensors: Mapping[str, NDArray[Any]], layer: ConvLayer) -> 
     return ops.add(out, ops.constant(bias.reshape(1, -1, 1, 1, 1)))
 
 
-def _convolve_side_by_side(x: Any, tensors: Mapping[str, NDArray[Any]], layer: ConvLayer, size: int) -> Any:
-    """As `_convolve` for a kernel of 3: `SIDE_BY_SIDE` patches make one, in a row with zeros between them.
+def _convolve_side_by_side(
+    x: Any, tensors: Mapping[str, NDArray[Any]], layer: ConvLayer, size: int, together: int
+) -> Any:
+    """As `_convolve` for a kernel of 3: several patches (`together`) make one, in a row with zeros between them.
 
     The zeros are the padding that each patch has for itself. The gap is one voxel; two for stride 2, whose steps must
     meet the first voxel of each patch. What the row holds for the gaps afterwards is cut out.
@@ -168,15 +169,13 @@ def _convolve_side_by_side(x: Any, tensors: Mapping[str, NDArray[Any]], layer: C
     channels, planes, row = layer.channels[0], size * size, size + layer.stride
     out_channels, out_size, out_row = layer.channels[1], size // layer.stride, row // layer.stride
     n = ops.gather(ops.shape_of(x), np.array([0]), np.array(0))
-    group = np.array([SIDE_BY_SIDE])
+    group = np.array([together])
     filled = ops.multiply(ops.divide(ops.add(n, group - 1), group), group)
-    x = ops.pad(x, [0] * 5, [SIDE_BY_SIDE - 1, 0, 0, 0, layer.stride], "constant", np.float32(0))
+    x = ops.pad(x, [0] * 5, [together - 1, 0, 0, 0, layer.stride], "constant", np.float32(0))
     x = ops.slice(x, [0], filled, [1], [0])
-    x = ops.transpose(ops.reshape(x, [-1, SIDE_BY_SIDE, channels, planes, row], False), [0, 2, 3, 1, 4])
-    x = _convolve(ops.reshape(x, [-1, channels, size, size, SIDE_BY_SIDE * row], False), tensors, layer)
-    x = ops.slice(
-        ops.reshape(x, [-1, out_channels, out_size**2, SIDE_BY_SIDE, out_row], False), [0], [out_size], [1], [4]
-    )
+    x = ops.transpose(ops.reshape(x, [-1, together, channels, planes, row], False), [0, 2, 3, 1, 4])
+    x = _convolve(ops.reshape(x, [-1, channels, size, size, together * row], False), tensors, layer)
+    x = ops.slice(ops.reshape(x, [-1, out_channels, out_size**2, together, out_row], False), [0], [out_size], [1], [4])
     x = ops.reshape(ops.transpose(x, [0, 3, 1, 2, 4]), [-1, out_channels, *[out_size] * 3], False)
     return ops.slice(x, [0], n, [1], [0])
 

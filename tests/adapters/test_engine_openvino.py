@@ -52,7 +52,7 @@ def test_a_folded_convolution_is_convolution_and_batch_norm():
     np.testing.assert_allclose(together.numpy(), norm(conv(x)).detach().numpy(), atol=2e-6)
 
 
-@pytest.mark.parametrize(("size", "stride"), [(2, 1), (4, 2)], ids=["stride 1", "stride 2"])
+@pytest.mark.parametrize(("size", "stride"), [(2, 1), (4, 2), (4, 1)], ids=["2 to 2", "4 to 2", "4 to 4"])
 def test_patches_side_by_side_are_convolved_as_each_alone(size, stride):
     rng = np.random.default_rng(0)
     layer = ConvLayer("c", "n", (32, 48), 3, stride)
@@ -60,7 +60,9 @@ def test_patches_side_by_side_are_convolved_as_each_alone(size, stride):
     tensors |= {f"n.{name}": rng.random(48).astype(np.float32) for name in ("bias", "running_mean")}
     tensors["c.weight"] = rng.normal(0, 0.1, (48, 32, 3, 3, 3)).astype(np.float32)
     given = ops.parameter([-1, 32, size, size, size], np.float32)
-    out = engine_openvino._convolve_side_by_side(given, tensors, layer, size)
+    out = engine_openvino._convolve_side_by_side(
+        given, tensors, layer, size, engine_openvino.SIDE_BY_SIDE[size // stride]
+    )
     network = ov.Core().compile_model(ov.Model([out], [given], "layer"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     patches = rng.normal(0, 1, (9, 32, size, size, size)).astype(np.float32)
     weight, bias = (torch.from_numpy(part) for part in folded(tensors, layer))
