@@ -99,6 +99,16 @@ def test_what_marks_none_is_too_large_or_damaged_does_not(study, tmp_path, monke
     assert read_received(marking).role is Role.OTHER
 
 
+def test_a_report_nested_without_end_is_kept_and_marks_nothing(study, tmp_path):
+    words = pydicom.dcmread(write_marking(study, "words", tmp_path / "words.dcm"))
+    for element in [element for element in words if element.tag >= 0x0040A730]:
+        del words[element.tag]
+    words.save_as(tmp_path / "start.dcm")
+    begin = b"\x40\x00\x30\xa7SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"  # PS3.5 7.5.2
+    for depth in (900, 20_000):
+        assert read_received((tmp_path / "start.dcm").read_bytes() + depth * begin).role is Role.OTHER
+
+
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "role"),
