@@ -4,7 +4,7 @@ PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help setup runtime demo fmt check test test-slow test-all coverage golden bench docs sbom fuzz fuzz-readers kills image-test mhub-submission mhub-test-data lock
+.PHONY: help setup runtime demo fmt check test test-slow test-all coverage golden bench docs sbom fuzz fuzz-readers kills mutants image-test mhub-submission mhub-test-data lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -63,6 +63,11 @@ fuzz-readers: setup ## ten minutes of coverage-guided fuzzing per reader
 
 kills: setup ## kill runs and batches at 100 random moments each and compare what resumed ones give, an hour; KILLS="--of run"
 	$(BIN)/python -m tests.faults.kills $(KILLS)
+
+mutants: setup ## change the code of geometry, centroids, patches and SR 4,300 times and see whether tests notice, hours
+	rm -rf build/mutants && mkdir -p build/mutants
+	git archive HEAD | tar x -C build/mutants
+	cd build/mutants && $(abspath $(BIN))/mutmut run $(MUTANTS) && $(abspath $(BIN))/mutmut results
 
 image-test: setup ## as root: build the container image and run it for real; DEVICE=gpu with torch, BATCH=1 with Ray in it
 	tests/image/run.sh $(or $(DEVICE),cpu) $(or $(BATCH),0)
