@@ -71,6 +71,13 @@ def test_inside_agrees_with_matplotlib():
     assert (contains([ring], points) == MplPath(ring).contains_points(points)).all()
 
 
+def test_a_corner_at_the_height_of_a_point_is_crossed_once():
+    diamond = np.array([[0, -3], [3, 0], [0, 3], [-3, 0]], dtype=float)
+    points = np.array([[0, 0], [2.9, 0], [-2.9, 0], [3.1, 0], [-3.1, 0], [0, 2.9], [0, 3.1], [0, -3.1]])
+    assert contains([diamond], points).tolist() == [True, True, True, False, False, True, False, False]
+    assert contains([], points).tolist() == [False] * 8
+
+
 def test_a_square_through_pixel_centres_fills_the_pixels_it_passes_through():
     filled = fill([rectangle(1, 2, 3, 4)], (6, 5))
     rows, columns = np.nonzero(filled)
@@ -147,7 +154,10 @@ def test_a_sharp_tip_on_a_pixel_centre_is_filled_and_beyond_the_image_is_nothing
     assert (fill([np.array([[0, 0], [4, 1], [0, 2]], dtype=float)], (4, 6)) == expected).all()
     assert fill([np.array([[-9, -1], [-1, -2], [-9, -3]], dtype=float)], (4, 6)).sum() == 0
     assert fill([np.array([[9, 4], [6, 4], [9, 5]], dtype=float)], (4, 6)).sum() == 0
+    assert fill([np.array([[3, 4], [5, 5], [1, 5]], dtype=float)], (4, 6)).sum() == 0
     assert fill([], (4, 6)).sum() == 0
+    one_corner = fill([np.array([[0.5, 0.2], [4, 1], [0.5, 1.8]])], (4, 6))
+    assert (one_corner == pixels((4, 6), [1] * 4, [1, 2, 3, 4])).all()
 
 
 def distance_to(ring, points):
