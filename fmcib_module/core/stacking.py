@@ -182,8 +182,7 @@ def why_not_one_volume(instances: Sequence[Instance], series_uid: str) -> NotOne
 def why_not_stackable(instances: Sequence[Instance], series_uid: str) -> NotOneVolumeError | None:
     """As `why_not_one_volume`, but gaps and tilts, which can be resampled, are no reason."""
     slices = sorted_along_normal(instances)
-    problem = _first_misfit(slices, series_uid)
-    if problem is not None:
+    if (problem := _first_misfit(slices, series_uid)) is not None:
         return problem
     distances = np.asarray([s.position_mm for s in slices]) @ _directions(slices[0])[2]
     return _first_repeat(slices, distances, series_uid)
