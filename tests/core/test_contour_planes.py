@@ -66,9 +66,16 @@ def test_the_largest_ring_gives_the_direction():
     """Of three rings each 2 degrees from the next, the middle one is the largest: all are of its direction."""
     large = [contour * [3, 3, 1] for contour in box([0])]
     aside = [turned(box([z]), (0.0, 0.0, np.radians(sign * 2)))[0] for z, sign in ((5, 1), (-5, -1))]
-    for contours in ([*aside, *large], [*large, *aside]):
+    far = [contour + np.array([500, 0, 0]) for contour in aside]
+    for contours in ([*aside, *large], [*large, *aside], [*far, *large]):
         (stack,) = stack_contours(contours)
         assert stack.axes[2] == pytest.approx((0, 0, 1), abs=1e-6)
+        assert stack.origin_mm.shape == (3,)
+
+
+def test_a_long_line_hides_no_contour():
+    line = np.array([[0, 0, 0], [50, 50, 0], [90, 90, 0]], dtype=float)
+    assert centroid_of([line, *box([0, 3])]).lps_mm == pytest.approx((5, 5, 1.5))
 
 
 def test_stacks_are_sorted_by_their_volume_and_not_by_their_number_of_planes():
@@ -129,6 +136,11 @@ def test_half_way_between_two_planes_either_ring_can_hold_the_centroid(shift):
     assert not centroid_of([*lone, solid, *hollow]).is_inside
 
 
+def test_a_centroid_half_way_between_two_planes_is_inside():
+    assert centroid_of(box([0, 4])).is_inside
+    assert centroid_of(box([0, 3, 6, 9])).is_inside
+
+
 def test_contours_that_enclose_next_to_nothing_have_a_centroid_all_the_same():
     tiny = [rectangle(0, 0, 0.01, 0.01, z) for z in (0, 1)]
     assert centroid_of(tiny).volume_mm3 == pytest.approx(2e-4)
@@ -169,6 +181,37 @@ def test_a_turned_box_fills_the_voxels_whose_centres_lie_in_it(grid, angles):
         assert part[0].any()
         assert part[-1].any()
         mask[first : first + len(part)] = part
+    assert mask[depth > 0.05].all()
+    assert not mask[depth < -0.05].any()
+
+
+def test_planes_far_apart_fill_every_slice_of_their_slabs():
+    grid = grid_of((40, 14, 14), (1, 1, 1), (-2, -2, -10.5))
+    found = rasterise(stack_contours(box([0, 12]))[0], grid)
+    assert found is not None
+    assert (found[0], len(found[1])) == (5, 24)  # from -6 to 18 mm
+    assert found[1].all(axis=0).sum() == 11 * 11
+
+
+@pytest.mark.parametrize(
+    "angles", [*TURNS[:3], (np.pi, 0.0, 0.0)], ids=["as it is", "turned", "oblique", "half a turn"]
+)
+def test_a_shape_without_symmetry_is_filled_as_it_lies(angles):
+    """An L of 9 x 2 and 3 x 6 mm."""
+    corners = np.array([[0, 0], [9, 0], [9, 2], [3, 2], [3, 8], [0, 8]]) + 0.07
+    contours = [np.column_stack([corners, np.full(6, z)]) for z in (0.0, 3.0)]
+    grid = grid_of((24, 32, 34), (0.8, 0.9, 1.1), (-12, -13, -12))
+    (stack,) = stack_contours(turned(contours, angles))
+    found = rasterise(stack, grid)
+    assert found is not None
+    first, part = found
+    assert part.dtype == bool
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[first : first + len(part)] = part
+    k, j, i = np.indices(grid.shape)
+    own = (np.stack([i, j, k], axis=-1) @ grid.matrix[:3, :3].T + grid.matrix[:3, 3]) @ rotation(*angles)
+    arms = [margin(own, (0.07, 0.07, -1.5), (9.07, 2.07, 4.5)), margin(own, (0.07, 0.07, -1.5), (3.07, 8.07, 4.5))]
+    depth = np.maximum(*arms)
     assert mask[depth > 0.05].all()
     assert not mask[depth < -0.05].any()
 
