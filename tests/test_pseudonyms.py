@@ -3,6 +3,7 @@
 import csv
 import json
 import stat
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -130,3 +131,19 @@ def test_jobs_of_a_batch_agree_on_a_salt_of_the_store(source, tmp_path, monkeypa
     monkeypatch.setenv(SALT_VARIABLE, "another salt, long enough")
     with pytest.raises(OutputError, match="salt_id"):
         batch(manifest, output, scratch)
+
+
+def test_a_salt_of_another_user_is_named_with_the_way_round_it(source, tmp_path, monkeypatch, own_salts):
+    run(source / "p0", tmp_path / "out", settings=QUICK)
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == SALT_NAME:
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(OutputError, match="set FMCIB_SALT"):
+        run(source / "p0", tmp_path / "out", settings=QUICK)
+    with pytest.raises(OutputError, match="set FMCIB_SALT"):
+        batch(source / "manifest.csv", tmp_path / "batch", tmp_path / "scratch")

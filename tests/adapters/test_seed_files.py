@@ -180,6 +180,9 @@ def test_slicer_points_that_are_not_defined_are_failures(tmp_path):
         (markup(points=[("F", (1, 2, 3))], coordinateUnits="inch"), "'inch'"),
         (markup(), "empty"),
         ("junk", "not of type 'object'"),
+        ({"type": "Fiducial", "controlPoints": ["junk"]}, "'junk' is not of type 'object'"),
+        ({"type": "Fiducial", "controlPoints": [{"id": "1"}]}, "'position' is a required property"),
+        (markup("Line", points=[("A", (1, 2, 3)), ("B", (1, 2))]), "not three numbers"),
         ({"type": "ROI"}, "not three numbers"),
     ],
 )

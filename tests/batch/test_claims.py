@@ -104,3 +104,10 @@ def test_results_of_another_configuration_are_refused(store: FolderStore) -> Non
         describe_once(store, run | {"weights_sha256": "other"})
     with pytest.raises(OutputError, match=r"another configuration \(different: heads\)"):
         describe_once(store, run | {"heads": [{"name": "malignancy", "sha256": "ab"}]})
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"version": "c"}'])
+def test_a_job_json_that_says_nothing_is_refused(store: FolderStore, content: bytes) -> None:
+    store.create(f"{FOLDER}/job.json", content)
+    with pytest.raises(OutputError, match="cannot be read"):
+        describe_once(store, {"settings_sha256": "a", "weights_sha256": "b", "version": "c"})
