@@ -149,6 +149,10 @@ def test_only_the_box_under_the_samples_is_read():
         boxes.append(box)
         return voxels[box]
 
+    last = trilinear(read, SHAPE, [np.full((1, 1), 7.75), np.full((1, 1), 28.5), np.full((1, 1), 39.0)], (1, 1))
+    expected = voxels[7:9, 28:30, 39].mean(axis=1) @ [0.25, 0.75]  # between the last two slices and rows
+    assert last[0, 0] == pytest.approx(expected, abs=1e-6)
+    boxes.clear()
     axes = [np.full((1, 1), 3.25), np.linspace(4, 9.5, 12)[:, None], np.linspace(20.5, 26, 12)[None, :]]
     found = trilinear(read, SHAPE, axes, (12, 12))
     assert boxes == [(slice(3, 5), slice(4, 11), slice(20, 28))]
