@@ -78,8 +78,8 @@ REGISTRY: Final = (
     WeightsEntry(
         name="mini",
         file_name="mini.safetensors",
-        sha256="55f7c2d2be2460192a1201d5e5aef7db10f1a5cb89355a4dea49242b3be8d086",
-        size=11_681_136,
+        sha256="607981c007243801f08112ca7ee2978a5ca516966dd7373de8673fd585b51b9e",
+        size=11_681_128,
         licence="CC-BY-3.0 AND Apache-2.0 AND BSD-3-Clause",
         citation="",
         n_features=512,

@@ -145,8 +145,12 @@ def test_a_run_starts_with_the_weights_of_another(tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_mini_is_the_mixed_method_at_a_quarter_of_the_width(tmp_path: Path) -> None:
-    for path in (CONFIG / "mini.yml", CONFIG / "mini/first_stage.yml", CONFIG / "mini/second_stage.yml"):
+    stages = [CONFIG / f"mini/{name}_stage.yml" for name in ("first", "second", "third", "fourth")]
+    before = ""
+    for path in (*stages, CONFIG / "mini.yml"):
         settings = read_training_settings(path)
+        assert settings.network.start_from == (before and f"{before}/checkpoints/last.ckpt")
+        before = settings.run
         assert settings.method.name is MethodName.MIXED
         assert settings.network.widen_factor == 0.25
         assert settings.data.split == "train"
