@@ -42,9 +42,14 @@ DEPTH: Final = 10_000
 MB: Final = 1 << 20
 
 
+def dicom_files(folder: Path) -> list[Path]:
+    """All DICOM files; no pipe and no link of an earlier mutation, which would block or lead outside."""
+    return [path for path in sorted(folder.rglob("*.dcm")) if path.is_file() and not path.is_symlink()]
+
+
 def dicom_file(rng: Random, folder: Path) -> Path:
     """Any DICOM file; the one RTSTRUCT and SEG as often as all slices together."""
-    files = sorted(folder.rglob("*.dcm"))
+    files = dicom_files(folder)
     special = [path for path in files if path.stem in {"rtstruct", "seg"}]
     return rng.choice(special if special and rng.random() < 0.6 else files)
 

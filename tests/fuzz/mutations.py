@@ -17,6 +17,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from tests.fuzz.dicom_mutations import (
     MB,
     dicom_file,
+    dicom_files,
     flip_bits,
     lie_about_a_length,
     long_contour,
@@ -36,7 +37,7 @@ Mutation = Callable[[Random, Path], None]
 
 def swap_files(rng: Random, folder: Path) -> None:
     """Copy one file over another, beside it, or let one be empty or gone."""
-    files = sorted(folder.rglob("*.dcm"))
+    files = dicom_files(folder)
     a, b = rng.choice(files), rng.choice(files)
     what = rng.randrange(4)
     if what == 0 and a != b:

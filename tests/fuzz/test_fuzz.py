@@ -1,6 +1,7 @@
 """A slice of `make fuzz`, and every DICOM file that pydicom and highdicom bring along."""
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -9,6 +10,7 @@ import pytest
 
 from fmcib_module import lazy_encoder, pipeline
 from tests.fuzz.campaign import Campaign
+from tests.fuzz.dicom_mutations import dicom_files
 from tests.fuzz.mutations import MUTATIONS
 from tests.fuzz.study import StandInEncoder, mutate, write_base
 from tests.shared import DATA, needs_shared
@@ -46,6 +48,19 @@ def test_every_mutation_changes_the_study(tmp_path: Path) -> None:
             mutation(Random(seed), folder)
             states.append(_state(folder))
         assert any(state != before for state in states), mutation.__name__
+
+
+def test_pipes_and_links_of_an_earlier_mutation_are_left_alone(tmp_path: Path) -> None:
+    base, outside = write_base(tmp_path / "base"), tmp_path / "outside.dcm"
+    outside.write_bytes(b"of somebody else")
+    for mutation in MUTATIONS:
+        folder = tmp_path / mutation.__name__
+        _copy(base, folder)
+        os.mkfifo(folder / "pipe.dcm")
+        (folder / "link.dcm").symlink_to(outside)
+        assert {"pipe.dcm", "link.dcm"}.isdisjoint(path.name for path in dicom_files(folder))
+        mutation(Random(0), folder)
+    assert outside.read_bytes() == b"of somebody else"
 
 
 def _copy(base: Path, folder: Path) -> None:
