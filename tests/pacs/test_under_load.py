@@ -5,6 +5,7 @@ import gc
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -100,6 +101,12 @@ class KilledNode:
         with (self.folder / "audit.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log)
 
+    def answers(self) -> bool:
+        """Whether it is up: one that is told to stop before that ends by the signal."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.http_port), timeout=1):
+            return True
+        return False
+
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -149,10 +156,12 @@ def test_killed_ten_times_under_load_it_loses_nothing_and_changes_nothing(tmp_pa
             thread.join(60)
         assert acknowledged == {dataset.SOPInstanceUID for study in studies for dataset in study}
         wait_for(lambda: studies_done(tmp_path / "node") == len(studies), 60)
+        wait_for(node.answers)
     finally:
         stop.set()
         node.process.send_signal(signal.SIGTERM)
-        assert node.process.wait(30) == 0
+        status = node.process.wait(30)
+    assert status == 0
     assert len(receiver.contents) >= len(studies)
     changed = {uid: contents for uid, contents in receiver.contents.items() if len(set(contents)) != 1}
     assert changed == {}
