@@ -7,6 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from fmcib_module.adapters.derived import PRODUCT, read_roi_source
+from fmcib_module.adapters.read_errors import READ_ERRORS
 from fmcib_module.core.comparison import Stability
 from fmcib_module.core.conventions import DICOM_KINDS, SeedKind
 from fmcib_module.core.domain import Lesion, Provenance, Seed, SeriesReport
@@ -204,12 +205,23 @@ def _finding(segment: Dataset | None) -> dict[str, Any]:
 
 
 def _codes_in(segment: Dataset, keyword: str) -> list["hd.sr.CodedConcept"]:
-    """The complete codes of a sequence: old or hand-made segmentations leave some of them half empty."""
+    """The complete codes of a sequence: some are half empty in old or hand-made segmentations, or damaged."""
+    try:
+        items = segment.get(keyword) or []
+    except READ_ERRORS:
+        return []
+    return [code for item in items if (code := _code_of(item)) is not None]
+
+
+def _code_of(item: Dataset) -> "hd.sr.CodedConcept | None":
     import highdicom as hd
 
-    items = segment.get(keyword) or []
-    complete = [item for item in items if all(item.get(part) for part in ("CodingSchemeDesignator", "CodeMeaning"))]
-    return [hd.sr.CodedConcept.from_dataset(item) for item in complete if _CODE_VALUES & set(item.dir())]
+    try:
+        if not all(item.get(part) for part in ("CodingSchemeDesignator", "CodeMeaning")):
+            return None
+        return hd.sr.CodedConcept.from_dataset(item) if _CODE_VALUES & set(item.dir()) else None
+    except READ_ERRORS:
+        return None
 
 
 def _code(concept: Concept) -> "hd.sr.CodedConcept":

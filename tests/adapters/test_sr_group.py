@@ -6,7 +6,9 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from fmcib_module.adapters.sr_group import LesionSources, measurement_group
@@ -246,6 +248,18 @@ def test_a_code_that_lacks_a_part_is_passed_over(missing: str) -> None:
     assert found == {"Finding": [("108369006", "SCT", "Neoplasm")], "Finding category": [], "Finding Site": []}
     whole = finding_of(SegmentedPropertyTypeCodeSequence=[concept("1" * 20, "Long code")])
     assert whole["Finding"] == [("1" * 20, "SCT", "Long code")]
+
+
+def test_a_code_whose_bytes_are_damaged_is_passed_over() -> None:
+    damaged = concept("108369006", "Neoplasm")
+    tag = Tag("CodingSchemeDesignator")
+    damaged._dict[tag] = RawDataElement(tag, "Z~", 4, b"SCT ", 0, False, True, True)
+    with pytest.raises(NotImplementedError):
+        damaged.get("CodingSchemeDesignator")
+    found = finding_of(
+        SegmentedPropertyTypeCodeSequence=[damaged], AnatomicRegionSequence=[damaged, concept("10200004", "Liver")]
+    )
+    assert [name for (_, _, name) in found["Finding"] + found["Finding Site"]] == ["Lesion", "Liver"]
 
 
 def test_sources_that_no_lesion_names_and_files_are_not_read(tmp_path: Path) -> None:
