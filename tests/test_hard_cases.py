@@ -260,3 +260,10 @@ def test_bits_that_do_not_fit_are_damage_to_the_slice(tmp_path: Path, bits: int,
     edit(study.ct_paths[6], lambda ds: ds.update({"BitsStored": bits, "HighBit": high % (1 << 16)}))
     with pytest.raises(fm.PixelDataError, match="pixels cannot be decoded"):
         _ = fm.read_volume(only_ct(scan_folder(tmp_path))).voxels_hu
+
+
+def test_a_study_without_its_uid_keeps_its_features_and_says_why_it_has_no_report(tmp_path: Path) -> None:
+    for path in small_study(tmp_path / "in", seg=False).ct_paths:
+        edit(path, lambda ds: ds.__delattr__("StudyInstanceUID"))
+    (entry,) = fm.run(tmp_path / "in", tmp_path / "out", pictures=False, report=False).series
+    assert entry.reason is None or entry.reason.error != "UnforeseenError"

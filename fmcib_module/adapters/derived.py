@@ -66,7 +66,7 @@ def read_header(series: Series) -> Dataset:
     come out empty or not at all, so that what we write is valid; names and the PatientID are kept whatever they are.
 
     Raises:
-        PixelDataError: The file cannot be read any more.
+        PixelDataError: The file cannot be read any more, or nothing says which study it is of.
     """
     first = series.instances[0]
     tags = (*_REFERENCE_TAGS, *_TYPE_2_TAGS, *_OPTIONAL_TAGS, *DEIDENTIFICATION_TAGS, *_IMAGE_TAGS)
@@ -80,6 +80,11 @@ def read_header(series: Series) -> Dataset:
         if keyword not in header:
             setattr(header, keyword, None)
     _drop_faults(header)
+    if not header.get("StudyInstanceUID"):
+        if not series.study_uid:
+            where = f"SOPInstanceUID {first.sop_instance_uid}"
+            raise PixelDataError("it has no StudyInstanceUID", where, "copy the object again from its source")
+        header.StudyInstanceUID = series.study_uid
     if "FrameOfReferenceUID" not in header and series.frame_of_reference_uid:
         header.FrameOfReferenceUID = series.frame_of_reference_uid
     return header
