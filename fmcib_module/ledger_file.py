@@ -1,12 +1,16 @@
 """run_status.json -> Ledger."""
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fmcib_module.core.errors import OutputError
 from fmcib_module.core.ledger import LEDGER_NAME, LEDGER_SCHEMA, Ledger
 from fmcib_module.core.naming import is_safe_file, is_safe_name
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FORCE: Final = "choose another folder, or use --force to replace them"
 """What to do about results that stand in the way."""
@@ -36,13 +40,11 @@ def parse_ledger(content: bytes, name: str) -> Ledger:
     Raises:
         OutputError: It is none of ours, is damaged, or names files that could lie outside OUTPUT.
     """
-    from pydantic import TypeAdapter  # only where there is a ledger to read: a first run starts without it
-
     try:
         raw = json.loads(content)
         if raw["schema"] != LEDGER_SCHEMA:
             raise OutputError(f"ledger has schema {raw['schema']!r}", name, f"this version reads {LEDGER_SCHEMA}")
-        ledger = TypeAdapter(Ledger).validate_python(
+        ledger = _adapter().validate_python(
             {key: raw[key] for key in ("run", "series", "problems", "ignored_files", "complete")}
         )
         written = [entry for entry in ledger.series if entry.output]
@@ -53,6 +55,14 @@ def parse_ledger(content: bytes, name: str) -> Ledger:
         return ledger
     except (ValueError, KeyError, TypeError) as error:  # pydantic's own error is a ValueError
         raise _not_readable(error, name) from error
+
+
+@cache
+def _adapter() -> "TypeAdapter[Ledger]":
+    """Made once, and only where there is a ledger to read: a first run starts without pydantic."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Ledger)
 
 
 def _not_readable(error: Exception, name: str) -> OutputError:

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.identifiers import name_patient
@@ -32,9 +31,6 @@ from fmcib_module.core.naming import (
     extractor_stem,
 )
 from fmcib_module.core.report import series_rows
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 from fmcib_module.ledger_file import FORCE, read_ledger
 from fmcib_module.patients import write_patients
 
@@ -46,14 +42,6 @@ FLUSH_AFTER_S = 5.0
 
 FLUSH_SHARE = 0.02
 """Most of a run's time that goes into rewriting the ledger, which takes half a second for 2,000 series."""
-
-
-@cache
-def _adapter() -> "TypeAdapter[Ledger]":
-    """Made where there is a ledger to read: a first run starts without pydantic."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Ledger)
 
 
 class EarlierResults:
@@ -155,8 +143,16 @@ class RunOutput:
     See `EarlierResults` for what happens to results that are there already.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any], *, force: bool = False) -> None:
+    def __init__(
+        self, folder: Path, run: Mapping[str, Any], *, force: bool = False, stale_after_s: float = 0.0
+    ) -> None:
         """Check and prepare the folder.
+
+        Args:
+            folder: OUTPUT.
+            run: What makes the results, for the ledger.
+            force: Remove earlier results.
+            stale_after_s: As for `OutputLock`.
 
         Raises:
             OutputError: It cannot be written, or holds another configuration's results.
@@ -167,7 +163,7 @@ class RunOutput:
         self._next_flush = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = OutputLock(folder)
+            self._lock = OutputLock(folder, stale_after_s=stale_after_s)
             with ExitStack() as unless_prepared:
                 unless_prepared.callback(self._lock.release)
                 self._earlier = EarlierResults(folder, run, force=force)

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from fmcib_module.adapters.atomic import PARTIAL_PATTERN
@@ -15,8 +17,12 @@ class OutputLock:
     shares), nothing is locked and nothing cleared away.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, stale_after_s: float = 0.0) -> None:
         """Lock a folder and remove partial files in it and in its sub-folders.
+
+        Args:
+            folder: It is there.
+            stale_after_s: Leave younger ones alone: others who hold no lock, as jobs of a batch, may be writing them.
 
         Raises:
             OutputError: Another run holds it.
@@ -32,7 +38,9 @@ class OutputLock:
             self.release()
             return
         for partial in folder.rglob(PARTIAL_PATTERN):
-            partial.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it got its own name meanwhile
+                if time.time() - partial.stat().st_mtime >= stale_after_s:
+                    partial.unlink()
 
     def release(self) -> None:
         """Let others write."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fmcib_module.adapters.atomic import write_bytes
 from fmcib_module.adapters.variants_file import VARIANTS_NAME
+from fmcib_module.batch.claims import DEAD_AFTER_S
 from fmcib_module.batch.items import Item
 from fmcib_module.batch.store import Store
 from fmcib_module.comparison_tables import write_comparisons
@@ -82,7 +83,7 @@ def write_cohort(store: Store, gathered: Ledger, settings: Settings, scratch: Pa
     """
     folder = store.folder or scratch / "cohort"
     shutil.rmtree(scratch / "cohort", ignore_errors=True)
-    with RunOutput(folder, gathered.run) as out:
+    with RunOutput(folder, gathered.run, stale_after_s=DEAD_AFTER_S) as out:
         out.add_problems(gathered.problems, gathered.ignored_files)
         for entry in _with_tables(store, gathered.series, folder, settings):
             out.add(entry)

@@ -79,7 +79,7 @@ class FolderStore:
         path = self._folder / name
         with translated_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
             try:
                 temporary.touch(mode=0o600 if private else 0o666)
                 temporary.write_bytes(content)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from fmcib_module import steps
+from fmcib_module.batch.claims import DEAD_AFTER_S
 from fmcib_module.batch.fetch import Fetcher, Scratch
 from fmcib_module.batch.items import Item, SeedRow, Shard
 from fmcib_module.core.conventions import Mode
@@ -43,6 +45,19 @@ def test_a_job_writes_what_a_run_writes(tmp_path: Path) -> None:
     for entry in (*ours.values(), *theirs.values()):
         entry["files"] = sorted(entry["files"])  # SR and SEG hold the time when they were written
     assert ours == theirs
+
+
+def test_a_job_that_ends_leaves_alone_what_another_is_writing(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "input", 1)
+    folder = tmp_path / "output/1.2.3"
+    folder.mkdir(parents=True)
+    fresh, left = folder / ".features.csv.71.partial", folder / ".features.csv.72.partial"
+    for partial in (fresh, left):
+        partial.write_text("begun")
+    long_ago = time.time() - 2 * DEAD_AFTER_S
+    os.utime(left, (long_ago, long_ago))
+    batch(tmp_path / "input/manifest.csv", tmp_path / "output", tmp_path / "scratch")
+    assert (fresh.exists(), left.exists()) == (True, False)
 
 
 def test_what_is_done_is_not_repeated_and_new_rows_are_done(tmp_path: Path) -> None:
