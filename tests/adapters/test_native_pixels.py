@@ -9,6 +9,7 @@ from fmcib_module.adapters import pixels
 from fmcib_module.adapters.dicom_import import read_studies
 from fmcib_module.adapters.native_pixels import read_native
 from tests import phantoms
+from tests.adapters.slices import decode_slice
 from tests.shared import DATA, needs_shared
 
 FOLDERS = ["ct-rtstruct-4dlung-113", "ct-rtstruct-sts", "ct-seg-sr-dcmqi", "edge-cases", "ct-rtstruct-sts/STS_002"]
@@ -17,7 +18,7 @@ FOLDERS = ["ct-rtstruct-4dlung-113", "ct-rtstruct-sts", "ct-seg-sr-dcmqi", "edge
 def decoded(instance, monkeypatch=None):
     if monkeypatch is not None:
         monkeypatch.setattr(pixels, "read_native", lambda _: None)
-    return pixels.decode_slice(instance)
+    return decode_slice(instance)
 
 
 @needs_shared

@@ -13,10 +13,10 @@ from pydicom.uid import (
 )
 
 from fmcib_module.adapters.dicom_header import read_header
-from fmcib_module.adapters.pixels import decode_slice
 from fmcib_module.core.conventions import AIR_HU
 from fmcib_module.core.errors import PixelDataError
 from tests import damage
+from tests.adapters.slices import decode_slice
 from tests.enhanced_ct import to_enhanced
 from tests.phantoms import write_study
 from tests.shared import DATA, needs_shared
