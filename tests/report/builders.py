@@ -18,6 +18,9 @@ from fmcib_module.core.naming import picture_name
 from fmcib_module.core.report import series_rows
 
 N_FEATURES = 32
+N_LESIONS = 90
+"""Of the report that the browser's tests look at."""
+
 RUN = {
     "weights": "mini",
     "weights_note": "small network trained by us: not the published model",

@@ -8,20 +8,11 @@ from PIL import Image
 
 from fmcib_module.report import write_report
 from tests.report.browser import PRESS, SETTLE, chromium, hooked, needs_chromium, see
-from tests.report.builders import seeds_of, write_output
+from tests.report.builders import N_LESIONS, seeds_of, write_output
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
-N = 90
 ROWS = "[...document.querySelectorAll('#table tbody tr')].map((row) => Number(row.dataset.place))"
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory) -> Path:
-    """A report of 90 lesions in 18 series; every third is flagged."""
-    folder = tmp_path_factory.mktemp("out")
-    write_output(folder, seeds_of(N))
-    return write_report(folder)
 
 
 def test_rows_are_made_as_they_are_needed(report, tmp_path):
@@ -30,14 +21,14 @@ def test_rows_are_made_as_they_are_needed(report, tmp_path):
     )
     assert seen[0] == list(range(40))
     assert seen[1] == list(range(80))
-    assert seen[2] == f"{N} lesions"
+    assert seen[2] == f"{N_LESIONS} lesions"
 
 
 def test_a_tall_window_is_filled_with_rows(report, tmp_path):
     dom = chromium(tmp_path, SETTLE, "--window-size=1500,9000", "--dump-dom", report.as_uri())
-    assert dom.count("<tr data-place=") == N
+    assert dom.count("<tr data-place=") == N_LESIONS
     dom = chromium(tmp_path, SETTLE, "--window-size=1500,300", "--dump-dom", report.as_uri())
-    assert dom.count("<tr data-place=") < N
+    assert dom.count("<tr data-place=") < N_LESIONS
 
 
 def test_headings_sort_both_ways_by_number_and_by_name(report, tmp_path):
@@ -51,7 +42,13 @@ def test_headings_sort_both_ways_by_number_and_by_name(report, tmp_path):
         const clicks = ['Volume', 'Volume', 'ROI', 'ROI'].map(click);
         return [...clicks, heading('Volume').hasAttribute('aria-sort')];"""
     seen = see(report, tmp_path, script)
-    assert seen == [[N - 1, "ascending"], [0, "descending"], [0, "ascending"], [N - 1, "descending"], False]
+    assert seen == [
+        [N_LESIONS - 1, "ascending"],
+        [0, "descending"],
+        [0, "ascending"],
+        [N_LESIONS - 1, "descending"],
+        False,
+    ]
 
 
 def test_filters_combine_and_are_counted_and_cleared(report, tmp_path):
@@ -66,16 +63,16 @@ def test_filters_combine_and_are_counted_and_cleared(report, tmp_path):
         byId('clear').click();
         return [...seen, [{ROWS}.length, byId('count').textContent]];"""
     flagged, seg, searched, nothing, cleared = see(report, tmp_path, script)
-    assert flagged == [list(range(0, N, 3)), f"30 of {N} lesions"]
-    assert seg == [list(range(3, N, 6)), f"15 of {N} lesions"]
+    assert flagged == [list(range(0, N_LESIONS, 3)), f"30 of {N_LESIONS} lesions"]
+    assert seg == [list(range(3, N_LESIONS, 6)), f"15 of {N_LESIONS} lesions"]
     assert searched[0] == [3, 33, 39]
-    assert nothing == [[], f"0 of {N} lesions"]
-    assert cleared == [40, f"{N} lesions"]
+    assert nothing == [[], f"0 of {N_LESIONS} lesions"]
+    assert cleared == [40, f"{N_LESIONS} lesions"]
 
 
 def test_a_flag_in_the_summary_shows_its_lesions(report, tmp_path):
     seen = see(report, tmp_path, f"document.querySelector('[data-flag=near_border]').click(); return {ROWS};")
-    assert seen == list(range(0, N, 3))
+    assert seen == list(range(0, N_LESIONS, 3))
 
 
 def test_a_picture_enlarges_and_arrow_keys_go_on(report, tmp_path):
@@ -92,7 +89,7 @@ def test_a_picture_enlarges_and_arrow_keys_go_on(report, tmp_path):
         byId('close').click(); seen.push(byId('viewer').open);
         return seen;"""
     seen = see(report, tmp_path, script)
-    assert seen[:3] == [[True, "1. GTV-0"], [True, "2. GTV-1"], [True, f"{N}. GTV-{N - 1}"]]
+    assert seen[:3] == [[True, "1. GTV-0"], [True, "2. GTV-1"], [True, f"{N_LESIONS}. GTV-{N_LESIONS - 1}"]]
     assert seen[3:] == [5, True, "1.2.3.17/qc/005-GTV-89.png", True, False]
 
 
@@ -170,7 +167,7 @@ def test_paper_gets_every_row_and_no_controls(report, tmp_path):
     script = f"""
         window.dispatchEvent(new Event('beforeprint'));
         return {ROWS}.length;"""
-    assert see(report, tmp_path, script) == N
+    assert see(report, tmp_path, script) == N_LESIONS
     pdf = tmp_path / "report.pdf"
     chromium(tmp_path, SETTLE, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", report.as_uri())
     pages = len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))

@@ -7,26 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmcib_module.report import write_report
 from tests.report.browser import PRESS, needs_chromium, see
-from tests.report.builders import seeds_of, write_output
+from tests.report.builders import N_LESIONS
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-
-N = 90
 
 
 def data_of(report: Path):
     """What the page's scripts work on."""
     return json.loads(re.search(r'id="data">(.*?)</script>', report.read_text(encoding="utf-8"))[1])
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory) -> Path:
-    """A report of 90 lesions in 18 series; every third is flagged."""
-    folder = tmp_path_factory.mktemp("out")
-    write_output(folder, seeds_of(N))
-    return write_report(folder)
 
 
 def test_points_of_the_map_show_their_picture_and_open(report, tmp_path):
@@ -40,7 +29,7 @@ def test_points_of_the_map_show_their_picture_and_open(report, tmp_path):
         seen.push(document.querySelectorAll('.dot').length);
         return seen;"""
     seen = see(report, tmp_path, script)
-    assert seen == [False, "6. GTV-5 ", True, True, "GTV-1, ok", "2. GTV-1", N]
+    assert seen == [False, "6. GTV-5 ", True, True, "GTV-1, ok", "2. GTV-1", N_LESIONS]
 
 
 def test_filters_fade_points_and_colours_have_a_legend(report, tmp_path):
@@ -49,7 +38,7 @@ def test_filters_fade_points_and_colours_have_a_legend(report, tmp_path):
         const faded = document.querySelectorAll('.dot.faded').length;
         byId('colour').value = 'source'; byId('colour').dispatchEvent(new Event('input'));
         return [faded, byId('legend').textContent, new Set(dots.map((dot) => dot.getAttribute('fill'))).size];"""
-    assert see(report, tmp_path, script) == [N // 2, "RTSTRUCT (45)SEG (45)", 2]
+    assert see(report, tmp_path, script) == [N_LESIONS // 2, "RTSTRUCT (45)SEG (45)", 2]
 
 
 def test_the_map_is_chosen_by_keyboard_and_said_in_words(report, tmp_path):
