@@ -10,8 +10,8 @@ from random import Random
 
 import psutil
 
-from tests.faults.kills import end, start
 from tests.faults.outputs import check_whole, comparable, differences
+from tests.faults.processes import end, start
 
 RECORDS = "_batch/"
 """Claims and records of jobs, which tell of the kills."""

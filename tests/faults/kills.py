@@ -7,28 +7,23 @@ turn (`batch_kills`).
 """
 
 import argparse
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from random import Random
 
-from fmcib_module.adapters.salt import SALT_VARIABLE
 from tests import phantoms
+from tests.faults import batch_kills
 from tests.faults.outputs import check_whole, comparable, differences
+from tests.faults.processes import end, start
 
 KILLS_PER_RUN = 4
 N_STUDIES = 6
-SALT = "the same in all outputs that are compared"
 
 
 def main() -> int:
     """Run the kills; 0 if every comparison held."""
-    from tests.faults import batch_kills  # takes `start` and `end` from here
-
     parser = argparse.ArgumentParser(prog="tests.faults.kills", description=__doc__.splitlines()[0])
     parser.add_argument("--of", choices=["run", "batch", "both"], default="both")
     parser.add_argument("--kills", type=int, default=100, help="of each")
@@ -82,21 +77,6 @@ def kill_and_resume(folder: Path, n_kills: int, seed: int) -> tuple[int, int]:
             assert not (different := differences(comparable(output), expected)), f"kill {kill}: {different}"
             compared += 1
     return hits, compared
-
-
-def start(command: str, source: Path, output: Path, *options: str) -> "subprocess.Popen[bytes]":
-    """A command of `fmcib` in a process group of its own; what it says goes to a file beside OUTPUT."""
-    words = [sys.executable, "-m", "fmcib_module.cli", command, str(source), str(output), *options]
-    environment = {**os.environ, SALT_VARIABLE: SALT}
-    with output.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True, env=environment)
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """SIGKILL the whole group."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 if __name__ == "__main__":
