@@ -266,4 +266,8 @@ def test_a_study_without_its_uid_keeps_its_features_and_says_why_it_has_no_repor
     for path in small_study(tmp_path / "in", seg=False).ct_paths:
         edit(path, lambda ds: ds.__delattr__("StudyInstanceUID"))
     (entry,) = fm.run(tmp_path / "in", tmp_path / "out", pictures=False, report=False).series
-    assert entry.reason is None or entry.reason.error != "UnforeseenError"
+    assert entry.reason is not None
+    assert (entry.reason.error, entry.reason.what) == ("PixelDataError", "it has no StudyInstanceUID")
+    assert "features.csv" in entry.files
+    assert not [name for name in entry.files if name.endswith(".dcm")]
+    assert len((tmp_path / "out" / entry.output / "features.csv").read_text().splitlines()) == 1 + len(TWO)
