@@ -30,7 +30,7 @@ check: setup ## formatting, lint, types
 test: setup ## the fast tests
 	$(PYTEST) -m "not slow and not gpu"
 
-test-slow: setup ## the longer tests, about 15 minutes; servers and a browser where they are installed
+test-slow: setup ## the longer tests, about 8 minutes on two cores; servers and a browser where they are installed
 	$(PYTEST) -m "slow and not gpu"
 
 test-all: setup ## fast, slow, and where there is a GPU those too
