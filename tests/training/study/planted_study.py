@@ -1,9 +1,11 @@
 """A whole study on phantom DICOM: how dense a lesion is decides how long its patient lives; a second outcome is chance.
 
 Everything is made from numbers here, so that the effect is known: `write_study` writes patients, clinical tables and
-the YAML file of every stage.
+the YAML file of every stage. A larger one by hand: `python -m tests.training.study.planted_study FOLDER 300`, and in
+FOLDER `python -m training reproduce study.yml`.
 """
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,20 +32,20 @@ FINETUNE = {
 }
 
 
-def write_study(folder: Path) -> None:
+def write_study(folder: Path, n_patients: int = N_PATIENTS) -> None:
     """Write everything into `folder`, where the study is then run."""
     rng = np.random.default_rng(0)
-    density = rng.permutation(np.linspace(-600.0, 300.0, N_PATIENTS))
-    (folder / "masks").mkdir()
+    density = rng.permutation(np.linspace(-600.0, 300.0, n_patients))
+    (folder / "masks").mkdir(parents=True)
     for n, hu in enumerate(density):
         _write_patient(folder / "dicom", f"P{n:02d}", float(hu), n)
     z = (density - density.mean()) / density.std()
-    log_years = 0.7 - 0.9 * z + rng.normal(0, 0.5, N_PATIENTS)
+    log_years = 0.7 - 0.9 * z + rng.normal(0, 0.5, n_patients)
     _write_clinical(folder / "planted.csv", np.exp(log_years))
     # Neighbours in density take turns in dying early and living on: no threshold of it tells one from the other.
-    chance = np.empty(N_PATIENTS)
-    chance[np.argsort(density)] = np.resize([1.0, 3.0, 3.0, 1.0], N_PATIENTS)
-    _write_clinical(folder / "chance.csv", chance + rng.uniform(0, 0.5, N_PATIENTS))
+    chance = np.empty(n_patients)
+    chance[np.argsort(density)] = np.resize([1.0, 3.0, 3.0, 1.0], n_patients)
+    _write_clinical(folder / "chance.csv", chance + rng.uniform(0, 0.5, n_patients))
     stages = [*_outcome_stages(folder, "planted"), *_outcome_stages(folder, "chance"), *_end_stages(folder)]
     _write(folder / "study.yml", {"output": "study", "stages": stages, "expected": "expected.yml"})
 
@@ -68,7 +70,7 @@ def _write_patient(dicom: Path, patient: str, hu: float, seed: int) -> None:
 
 def _write_clinical(path: Path, years: NDArray[np.float64]) -> None:
     """Followed for five years at most; `mask` is handed on to the lesion table."""
-    patients = [f"P{n:02d}" for n in range(N_PATIENTS)]
+    patients = [f"P{n:02d}" for n in range(len(years))]
     columns = {"patient": patients, "time": np.minimum(years, 5.0).round(4), "event": (years < 5.0).astype(int)}
     pd.DataFrame(columns).assign(mask=[f"../masks/{patient}.nrrd" for patient in patients]).to_csv(path, index=False)
 
@@ -155,3 +157,7 @@ def _stage(
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_study(Path(sys.argv[1]), int(sys.argv[2]))
